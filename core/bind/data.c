@@ -1,0 +1,306 @@
+/* data.c: lumen.data's loader in Lua: options in, batches of tensors out. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "io/file.h"
+#include "io/loader.h"
+
+#define CLASS "lumen.loader"
+
+static lm_loader *check_loader(lua_State *L)
+{
+  lm_loader **box = luaL_checkudata(L, 1, CLASS);
+  if (!*box) luaL_error(L, "this loader is closed");
+  return *box;
+}
+
+static int loader_close(lua_State *L)
+{
+  lm_loader **box = luaL_checkudata(L, 1, CLASS);
+  lm_loader_free(*box);
+  *box = NULL;
+  return 0;
+}
+
+/* ---- options ---- */
+
+static const char *const keys[] = {
+    "source", "subset", "batch", "size", "seed", "threads", "shuffle", "drop_last", "crop",
+    "flip", "filter", "channels", "mean", "std", "pseudo_mask", "vessel", "broken", "cache",
+    "memory", NULL};
+
+static void read_pair(lua_State *L, int index, const char *name, double *pair)
+{
+  int n = lm_opt_numbers(L, index, name, 2, pair);
+  if (n != -1 && n != 2) luaL_error(L, "loader: %s needs two numbers", name);
+}
+
+static void read_crop(lua_State *L, lm_loader_options *o)
+{
+  static const char *const crop_keys[] = {"scale", "ratio", NULL};
+  if (lua_getfield(L, 1, "crop") == LUA_TTABLE) {
+    int index = lua_gettop(L);
+    lm_check_keys(L, index, "loader: crop", crop_keys);
+    o->crop = true;
+    read_pair(L, index, "scale", o->scale);
+    read_pair(L, index, "ratio", o->ratio);
+  } else if (lua_toboolean(L, -1)) {
+    luaL_error(L, "loader: crop must be a table {scale=, ratio=} or false");
+  }
+  lua_pop(L, 1);
+}
+
+static void read_vessel(lua_State *L, lm_vessel_options *v)
+{
+  static const char *const vessel_keys[] = {"sigmas", "percentile", "border", "published", NULL};
+  *v = lm_vessel_defaults();
+  if (lua_getfield(L, 1, "vessel") == LUA_TTABLE) {
+    int index = lua_gettop(L);
+    lm_check_keys(L, index, "loader: vessel", vessel_keys);
+    int n = lm_opt_numbers(L, index, "sigmas", LM_VESSEL_SIGMAS, v->sigmas);
+    if (n >= 0) v->count = n;
+    v->percentile = lm_opt_number(L, index, "percentile", v->percentile);
+    v->border = lm_opt_number(L, index, "border", v->border);
+    v->published = lm_opt_bool(L, index, "published", v->published);
+  } else if (!lua_isnil(L, -1)) {
+    luaL_error(L, "loader: vessel must be a table");
+  }
+  lua_pop(L, 1);
+}
+
+static void read_normalisation(lua_State *L, lm_loader_options *o)
+{
+  const char *const names[2] = {"mean", "std"};
+  for (int k = 0; k < 2; k++) {
+    double v[3];
+    float *to = k ? o->std : o->mean;
+    int n = lm_opt_numbers(L, 1, names[k], 3, v);
+    if (n != -1 && n != 1 && n != o->channels)
+      luaL_error(L, "loader: %s needs 1 or %d numbers", names[k], o->channels);
+    for (int c = 0; c < 3; c++) to[c] = n == -1 ? (float)k : (float)v[n == 1 ? 0 : c];
+  }
+}
+
+static void read_options(lua_State *L, lm_loader_options *o)
+{
+  lm_check_keys(L, 1, "loader", keys);
+  *o = (lm_loader_options){.scale = {0.2, 1}, .ratio = {3.0 / 4, 4.0 / 3}};
+  o->batch = lm_opt_int(L, 1, "batch", 1);
+  o->size = lm_opt_int(L, 1, "size", 224);
+  o->seed = (uint64_t)lm_opt_int(L, 1, "seed", 0);
+  o->threads = (int)lm_opt_int(L, 1, "threads", 1);
+  o->shuffle = lm_opt_bool(L, 1, "shuffle", false);
+  o->drop_last = lm_opt_bool(L, 1, "drop_last", false);
+  o->flip = lm_opt_number(L, 1, "flip", 0);
+  o->channels = (int)lm_opt_int(L, 1, "channels", 3);
+  o->pseudo_mask = lm_opt_bool(L, 1, "pseudo_mask", false);
+  o->cache = lm_opt_string(L, 1, "cache", NULL);
+  o->memory = (size_t)lm_opt_int(L, 1, "memory", (int64_t)1 << 30);
+  const char *filter = lm_opt_string(L, 1, "filter", "bicubic");
+  o->filter = lm_filter_parse(filter);
+  if (o->filter == LM_FILTER_COUNT)
+    luaL_error(L, "loader: unknown filter '%s' (nearest, bilinear, bicubic, lanczos)", filter);
+  const char *broken = lm_opt_string(L, 1, "broken", "error");
+  o->skip_broken = strcmp(broken, "skip") == 0;
+  if (!o->skip_broken && strcmp(broken, "error") != 0)
+    luaL_error(L, "loader: broken must be \"skip\" or \"error\", not '%s'", broken);
+  if (o->channels != 1 && o->channels != 3)
+    luaL_error(L, "loader: channels must be 1 or 3, not %d", o->channels);
+  read_crop(L, o);
+  read_vessel(L, &o->vessel);
+  read_normalisation(L, o);
+}
+
+/* ---- sources ---- */
+
+static const char *required(lua_State *L, int index, const char *name, const char *kind)
+{
+  const char *s = lm_opt_string(L, index, name, NULL);
+  if (!s) luaL_error(L, "loader: a source of kind \"%s\" needs %s", kind, name);
+  return s;
+}
+
+static void read_phantom(lua_State *L, int index, lm_loader_options *o)
+{
+  static const char *const phantom_keys[] = {"kind", "count", "first", "seed", "preset", "size",
+                                             NULL};
+  lm_check_keys(L, index, "loader: source", phantom_keys);
+  const char *preset = lm_opt_string(L, index, "preset", "default");
+  o->is_phantom = true;
+  o->phantom.hard = strcmp(preset, "hard") == 0;
+  if (!o->phantom.hard && strcmp(preset, "default") != 0)
+    luaL_error(L, "loader: the phantom has the presets default and hard, not '%s'", preset);
+  o->phantom.size = lm_opt_int(L, index, "size", o->size);
+  o->phantom_seed = (uint64_t)lm_opt_int(L, index, "seed", 0);
+}
+
+static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader *l)
+{
+  static const char *const folder_keys[] = {"kind", "images", "masks", NULL};
+  static const char *const csv_keys[] = {"kind", "path", NULL};
+  if (strcmp(kind, "phantom") == 0)
+    return lm_loader_add_phantoms(l, lm_opt_int(L, index, "first", 0),
+                                  lm_opt_int(L, index, "count", 1000));
+  if (strcmp(kind, "folder") == 0) {
+    lm_check_keys(L, index, "loader: source", folder_keys);
+    return lm_loader_add_folder(l, required(L, index, "images", kind),
+                                lm_opt_string(L, index, "masks", NULL));
+  }
+  if (strcmp(kind, "list") == 0) {
+    lm_check_keys(L, index, "loader: source", csv_keys);
+    return lm_loader_add_csv(l, required(L, index, "path", kind));
+  }
+  luaL_error(L, "loader: unknown kind of source '%s' (folder, list, phantom)", kind);
+  return LM_ERR_ARG;
+}
+
+/* subset = {first=, last=} (1-based, inclusive) or an i64 tensor of 0-based items. */
+static lm_status select_subset(lua_State *L, lm_loader *l)
+{
+  static const char *const subset_keys[] = {"first", "last", NULL};
+  int type = lua_getfield(L, 1, "subset");
+  if (type == LUA_TNIL) return LM_OK;
+  if (type == LUA_TUSERDATA) {
+    lm_tensor *t = lm_check_host(L, -1, LM_I64);
+    return lm_loader_select(l, lm_data(t), lm_numel(t));
+  }
+  int index = lua_gettop(L);
+  lm_check_keys(L, index, "loader: subset", subset_keys);
+  int64_t count = lm_loader_count(l), first = lm_opt_int(L, index, "first", 1);
+  int64_t last = lm_opt_int(L, index, "last", count);
+  if (first < 1 || last > count || last < first)
+    luaL_error(L, "loader: subset %I to %I of %I images", (lua_Integer)first, (lua_Integer)last,
+               (lua_Integer)count);
+  int64_t n = last - first + 1;
+  int64_t *items = lua_newuserdatauv(L, (size_t)n * sizeof *items, 0);
+  for (int64_t i = 0; i < n; i++) items[i] = first - 1 + i;
+  return lm_loader_select(l, items, n);
+}
+
+static int core_loader(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lm_loader_options o;
+  read_options(L, &o);
+  if (lua_getfield(L, 1, "source") != LUA_TTABLE)
+    luaL_error(L, "loader: source must be a table {kind=, ...}");
+  int source = lua_gettop(L);
+  const char *kind = required(L, source, "kind", "?");
+  if (strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
+  if (o.cache) lm_check(L, lm_dir_make(o.cache));
+  lm_loader **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, CLASS);
+  int result = lua_gettop(L);
+  lm_check(L, lm_loader_new(&o, box));
+  lm_check(L, add_source(L, source, kind, *box));
+  lm_check(L, select_subset(L, *box));
+  lua_settop(L, result);
+  return 1;
+}
+
+/* ---- batches ---- */
+
+static void set_floats(lua_State *L, const char *name, const float *data, int64_t n, int64_t c,
+                       int64_t side)
+{
+  if (!data) return;
+  int64_t shape[4] = {n, c, side, side};
+  lm_tensor *t = lm_new_tensor(L, LM_F32, 4, shape);
+  lm_check(L, lm_tensor_write(t, data, (size_t)lm_numel(t) * sizeof *data));
+  lua_setfield(L, -2, name);
+}
+
+/* Upvalues: loader, channels, side. */
+static int next_batch(lua_State *L)
+{
+  lua_settop(L, 0);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lm_loader *l = check_loader(L);
+  int64_t channels = lua_tointeger(L, lua_upvalueindex(2));
+  int64_t side = lua_tointeger(L, lua_upvalueindex(3));
+  lm_batch b;
+  bool done;
+  lm_check(L, lm_loader_next(l, &b, &done));
+  if (done) return 0;
+  lua_newtable(L);
+  set_floats(L, "image", b.image, b.n, channels, side);
+  set_floats(L, "mask", b.mask, b.n, 1, side);
+  set_floats(L, "vessel_mask", b.vessel_mask, b.n, 1, side);
+  lm_tensor *index = lm_new_tensor(L, LM_I64, 1, &b.n);
+  lm_check(L, lm_tensor_write(index, b.index, (size_t)b.n * sizeof *b.index));
+  lua_setfield(L, -2, "index");
+  return 1;
+}
+
+/* loader:epoch(e [, first_batch]): an iterator over batches; both count from 1. */
+static int loader_epoch(lua_State *L)
+{
+  lm_loader *l = check_loader(L);
+  lm_check(L, lm_loader_start(l, luaL_checkinteger(L, 2), luaL_optinteger(L, 3, 1) - 1));
+  const lm_loader_options *o = lm_loader_settings(l);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, o->channels);
+  lua_pushinteger(L, o->size);
+  lua_pushcclosure(L, next_batch, 3);
+  return 1;
+}
+
+static int loader_batches(lua_State *L)
+{
+  lua_pushinteger(L, lm_loader_batches(check_loader(L)));
+  return 1;
+}
+
+static int loader_wait(lua_State *L)
+{
+  lua_pushnumber(L, lm_loader_wait_seconds(check_loader(L)));
+  return 1;
+}
+
+/* loader:name(i): path of item i, counted from 1 (batch.index counts from 0). */
+static int loader_name(lua_State *L)
+{
+  lm_loader *l = check_loader(L);
+  lua_Integer i = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, i >= 1 && i <= lm_loader_count(l), 2, "no such item");
+  lua_pushstring(L, lm_loader_name(l, i - 1));
+  return 1;
+}
+
+static int loader_length(lua_State *L)
+{
+  lua_pushinteger(L, lm_loader_count(check_loader(L)));
+  return 1;
+}
+
+static int loader_has_masks(lua_State *L)
+{
+  lua_pushboolean(L, lm_loader_has_masks(check_loader(L)));
+  return 1;
+}
+
+void lm_bind_data(lua_State *L)
+{
+  static const luaL_Reg methods[] = {{"epoch", loader_epoch},
+                                     {"batches", loader_batches},
+                                     {"wait_seconds", loader_wait},
+                                     {"name", loader_name},
+                                     {"has_masks", loader_has_masks},
+                                     {"close", loader_close},
+                                     {NULL, NULL}};
+  static const luaL_Reg events[] = {{"__gc", loader_close}, {"__close", loader_close},
+                                    {"__len", loader_length}, {NULL, NULL}};
+  luaL_newmetatable(L, CLASS);
+  luaL_setfuncs(L, events, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  lm_subtable(L, -1, "data");
+  lua_pushcfunction(L, core_loader);
+  lua_setfield(L, -2, "loader");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,92 @@
+/* main.c: the program. It sets up a Lua state and hands the arguments to lumen.cli; Ctrl-C
+ * stops the running computation, a second one within a second ends the program. */
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bind/bind.h"
+#include "bind/paths.h"
+
+static lua_State *running;
+
+static void stop_hook(lua_State *L, lua_Debug *ar)
+{
+  (void)ar;
+  lua_sethook(L, NULL, 0, 0);
+  lm_interrupted = 0;
+  luaL_error(L, "interrupted");
+}
+
+static void on_interrupt(int signal_number)
+{
+  static time_t last;
+  time_t now = time(NULL);
+  if (now - last <= 1) {
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+  }
+  last = now;
+  lm_interrupted = 1;
+  if (running)
+    lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1000);
+}
+
+static int handler(lua_State *L)
+{
+  const char *message = luaL_tolstring(L, 1, NULL);
+  if (getenv("LUMEN_TRACEBACK")) luaL_traceback(L, L, message, 1);
+  return 1;
+}
+
+static int start(lua_State *L)
+{
+  const char *binary = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  lm_set_paths(L, binary);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lumen.cli");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "main");
+  lua_pushvalue(L, 2);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+int main(int argc, char **argv)
+{
+  char binary[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 1);
+  if (n < 0) {
+    perror("lumen: /proc/self/exe");
+    return 1;
+  }
+  binary[n] = '\0';
+  lua_State *L = luaL_newstate();
+  if (!L) {
+    fputs("lumen: out of memory\n", stderr);
+    return 1;
+  }
+  running = L;
+  signal(SIGINT, on_interrupt);
+  lua_pushcfunction(L, handler);
+  lua_pushcfunction(L, start);
+  lua_pushlightuserdata(L, binary);
+  lua_createtable(L, argc, 1);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i);
+  }
+  int code = 1;
+  if (lua_pcall(L, 2, 1, 1) == LUA_OK) {
+    code = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : 0;
+  } else {
+    fflush(stdout);
+    fprintf(stderr, "lumen: %s\n", lua_tostring(L, -1));
+  }
+  if (lm_profile_on) lm_profile_print();
+  lua_close(L);
+  return code;
+}

@@ -1,0 +1,538 @@
+/* state.c: scopes, no_grad, random state, memory limits, threads, user-defined differentiable
+ * functions, interruption.
+ *
+ * Scopes: each coroutine has its own stack of scopes; the innermost holds every handle made
+ * while it is open and drops them when it ends. Only handles are dropped: storage lives on
+ * while C or another handle holds it. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+
+/* ---- scopes ---- */
+
+typedef struct lm_scope {
+  lm_handle **handles;
+  int64_t count, capacity;
+  struct lm_scope *outer;
+  lua_State *thread;
+  bool open;
+} lm_scope;
+
+#define SCOPE_CLASS "lumen.scope"
+static char scopes_key; /* registry[scopes_key][thread as light userdata] = innermost scope */
+
+static lm_scope *innermost(lua_State *L)
+{
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scopes_key);
+  lua_rawgetp(L, -1, L);
+  lm_scope *s = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  return s;
+}
+
+static void set_innermost(lua_State *L, lua_State *thread, lm_scope *s)
+{
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &scopes_key);
+  if (s) lua_pushlightuserdata(L, s);
+  else lua_pushnil(L);
+  lua_rawsetp(L, -2, thread);
+  lua_pop(L, 1);
+}
+
+static void scope_insert(lua_State *L, lm_scope *s, lm_handle *h)
+{
+  if (s->count == s->capacity) {
+    int64_t capacity = s->capacity ? 2 * s->capacity : 64;
+    lm_handle **grown = realloc(s->handles, (size_t)capacity * sizeof(lm_handle *));
+    if (!grown) luaL_error(L, "out of memory for a scope's handles");
+    s->handles = grown;
+    s->capacity = capacity;
+  }
+  h->scope = s;
+  h->slot = s->count;
+  s->handles[s->count++] = h;
+}
+
+void lm_scope_add(lua_State *L, lm_handle *h)
+{
+  lm_scope *s = innermost(L);
+  if (s) scope_insert(L, s, h);
+}
+
+void lm_scope_forget(lm_handle *h)
+{
+  if (h->scope) h->scope->handles[h->slot] = NULL;
+  h->scope = NULL;
+}
+
+static void scope_drop(lm_scope *s)
+{
+  for (int64_t i = 0; i < s->count; i++) {
+    lm_handle *h = s->handles[i];
+    if (!h) continue;
+    h->scope = NULL;
+    lm_tensor *t = h->tensor;
+    h->tensor = NULL;
+    lm_release(t);
+  }
+  s->count = 0;
+  free(s->handles);
+  s->handles = NULL;
+  s->capacity = 0;
+}
+
+static int scope_close(lua_State *L)
+{
+  lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
+  if (!s->open) return 0;
+  s->open = false;
+  /* normally s is the innermost; scopes forgotten inside it end with it */
+  for (lm_scope *inner = innermost(L); inner && inner != s; inner = inner->outer) {
+    if (inner->thread != s->thread) break;
+    inner->open = false;
+    scope_drop(inner);
+  }
+  set_innermost(L, s->thread, s->outer);
+  scope_drop(s);
+  return 0;
+}
+
+/* The collector found an open scope that nobody closed: its coroutine is gone. */
+static int scope_gc(lua_State *L)
+{
+  lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
+  if (s->open) {
+    s->open = false;
+    set_innermost(L, s->thread, s->outer);
+    for (int64_t i = 0; i < s->count; i++)
+      if (s->handles[i]) s->handles[i]->scope = NULL;
+    free(s->handles);
+    s->handles = NULL;
+  }
+  return 0;
+}
+
+/* Let a handle outlive the scope: it moves to the scope around it. */
+static void escape(lua_State *L, lm_scope *s, int index)
+{
+  lm_handle *h = luaL_testudata(L, index, "lumen.tensor");
+  if (h && h->scope == s) {
+    lm_scope_forget(h);
+    if (s->outer) scope_insert(L, s->outer, h);
+    return;
+  }
+  if (h || !lua_istable(L, index)) return;
+  index = lua_absindex(L, index);
+  luaL_checkstack(L, 4, "scope: result nested too deeply");
+  lua_pushnil(L);
+  while (lua_next(L, index)) {
+    escape(L, s, -1);
+    lua_pop(L, 1);
+  }
+}
+
+static int scope_keep(lua_State *L)
+{
+  lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
+  for (int i = 2; i <= lua_gettop(L); i++) escape(L, s, i);
+  lua_remove(L, 1);
+  return lua_gettop(L);
+}
+
+static lm_scope *scope_open(lua_State *L)
+{
+  lm_scope *s = lua_newuserdatauv(L, sizeof *s, 0);
+  *s = (lm_scope){.outer = innermost(L), .thread = L, .open = true};
+  luaL_setmetatable(L, SCOPE_CLASS);
+  set_innermost(L, L, s);
+  return s;
+}
+
+/* scope(): an object to close;  scope(fn, ...): fn's results, everything else dropped. */
+static int core_scope(lua_State *L)
+{
+  if (lua_isnoneornil(L, 1)) {
+    scope_open(L);
+    return 1;
+  }
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  int args = lua_gettop(L) - 1;
+  lm_scope *s = scope_open(L);
+  lua_insert(L, 1);
+  lua_toclose(L, 1); /* an error inside closes it too */
+  lua_call(L, args, LUA_MULTRET);
+  for (int i = 2; i <= lua_gettop(L); i++) escape(L, s, i);
+  int results = lua_gettop(L) - 1;
+  lua_pushcfunction(L, scope_close);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 0);
+  return results;
+}
+
+/* ---- gradients off ---- */
+
+static int core_no_grad(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  bool was = lm_grad_enable(false);
+  int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  lm_grad_enable(was);
+  if (status != LUA_OK) return lua_error(L);
+  return lua_gettop(L);
+}
+
+static int core_grad_enabled(lua_State *L)
+{
+  lua_pushboolean(L, lm_grad_enabled());
+  return 1;
+}
+
+/* ---- random state ---- */
+
+/* seed(n): everything random from now on is keyed by n, at step 0.  seed() -> n. */
+static int core_seed(lua_State *L)
+{
+  if (lua_isnoneornil(L, 1)) {
+    lua_pushinteger(L, (lua_Integer)lm_random_state.seed);
+    return 1;
+  }
+  lm_random_state = (lm_random){.seed = (uint64_t)luaL_checkinteger(L, 1)};
+  return 0;
+}
+
+/* random_step(step [, stream]): draws from now on are keyed by (seed, stream, step, 0, 1 ..). */
+static int core_random_step(lua_State *L)
+{
+  lm_random_state.step = (uint64_t)luaL_checkinteger(L, 1);
+  lm_random_state.stream = lm_hash_name(luaL_optstring(L, 2, ""));
+  lm_random_state.counter = 0;
+  return 0;
+}
+
+/* hash(text) -> integer: a stable 64-bit hash of a name. */
+static int core_hash(lua_State *L)
+{
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  uint64_t h = 0xcbf29ce484222325ULL;
+  for (size_t i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 0x100000001b3ULL;
+  lua_pushinteger(L, (lua_Integer)h);
+  return 1;
+}
+
+/* ---- memory ---- */
+
+static size_t soft_limit = (size_t)256 << 20;
+static lua_State *pressure_state;
+
+static void collect_under_pressure(lm_device *d)
+{
+  (void)d;
+  if (pressure_state) lua_gc(pressure_state, LUA_GCCOLLECT);
+}
+
+void lm_check_soft_limit(lua_State *L)
+{
+  lm_device *d = lm_device_cpu();
+  if (d->live < soft_limit) return;
+  lua_gc(L, LUA_GCCOLLECT);
+  size_t next = d->live / 5 * 7;
+  soft_limit = next > ((size_t)256 << 20) ? next : (size_t)256 << 20;
+}
+
+static void set_number(lua_State *L, const char *name, size_t v)
+{
+  lua_pushinteger(L, (lua_Integer)v);
+  lua_setfield(L, -2, name);
+}
+
+/* memory([device]) -> {live, peak, cached, limit} in bytes. */
+static int core_memory(lua_State *L)
+{
+  lm_device *d;
+  lm_check(L, lm_device_get(luaL_optstring(L, 1, "cpu"), &d));
+  lua_newtable(L);
+  set_number(L, "live", d->live);
+  set_number(L, "peak", d->peak);
+  set_number(L, "cached", d->cached);
+  set_number(L, "limit", d->limit);
+  return 1;
+}
+
+static int core_reset_peak(lua_State *L)
+{
+  lm_device *d;
+  lm_check(L, lm_device_get(luaL_optstring(L, 1, "cpu"), &d));
+  lm_device_reset_peak(d);
+  return 0;
+}
+
+static int core_empty_cache(lua_State *L)
+{
+  lm_device *d;
+  lm_check(L, lm_device_get(luaL_optstring(L, 1, "cpu"), &d));
+  lua_gc(L, LUA_GCCOLLECT);
+  lua_pushinteger(L, (lua_Integer)d->empty_cache(d));
+  return 1;
+}
+
+/* memory_limit(bytes [, device]): the hard limit; returns the old one. */
+static int core_memory_limit(lua_State *L)
+{
+  lm_device *d;
+  lua_Integer bytes = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, bytes >= 0, 1, "bytes, or 0 for none");
+  lm_check(L, lm_device_get(luaL_optstring(L, 2, "cpu"), &d));
+  lua_pushinteger(L, (lua_Integer)d->limit);
+  d->limit = (size_t)bytes;
+  return 1;
+}
+
+/* threads() -> n;  threads(n) sets it. */
+static int core_threads(lua_State *L)
+{
+  if (!lua_isnoneornil(L, 1)) {
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 1 && n <= 1024, 1, "between 1 and 1024 threads");
+    lm_set_threads((int)n);
+  }
+  lua_pushinteger(L, lm_threads());
+  return 1;
+}
+
+static int core_build(lua_State *L)
+{
+  lua_newtable(L);
+  const struct { const char *name, *value; } rows[] = {{"version", LUMEN_VERSION},
+                                                       {"compiler", __VERSION__},
+                                                       {"arch", LUMEN_ARCH},
+                                                       {"blas", lm_blas_library()},
+                                                       {"blas_core", lm_blas_core()}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    lua_pushstring(L, rows[i].value);
+    lua_setfield(L, -2, rows[i].name);
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, "sanitized");
+#endif
+  return 1;
+}
+
+static int core_time(lua_State *L)
+{
+  lua_pushnumber(L, lm_time());
+  return 1;
+}
+
+static int core_profile(lua_State *L)
+{
+  lm_profile_on = lua_toboolean(L, 1);
+  if (!lm_profile_on) lm_profile_print();
+  return 0;
+}
+
+/* ---- interruption ---- */
+
+static volatile sig_atomic_t terminated;
+
+static void on_terminate(int signal_number)
+{
+  (void)signal_number;
+  terminated = 1;
+}
+
+/* catch_terminate(): from now on SIGTERM only sets what terminated() returns. */
+static int core_catch_terminate(lua_State *L)
+{
+  (void)L;
+  signal(SIGTERM, on_terminate);
+  return 0;
+}
+
+static int core_terminated(lua_State *L)
+{
+  lua_pushboolean(L, terminated);
+  return 1;
+}
+
+/* ---- functions with a gradient written in Lua ---- */
+
+typedef struct lua_function {
+  lua_State *L;
+  int ref;  /* registry: {backward function, ctx} */
+} lua_function;
+
+static void function_free(const void *user)
+{
+  lua_function *f = (lua_function *)(uintptr_t)user;
+  luaL_unref(f->L, LUA_REGISTRYINDEX, f->ref);
+  free(f);
+}
+
+static lm_status take_gradients(lua_State *L, int base, lm_call *c, lm_tensor **gin)
+{
+  for (int i = 0; i < c->nin; i++) {
+    lm_tensor *g = lm_test_tensor(L, base + 1 + i);
+    if (!g || !c->wants[i]) continue;
+    if (!lm_same_shape(g, c->in[i]) || g->dtype != c->in[i]->dtype)
+      return lm_fail(LM_ERR_SHAPE, "func: backward returned %s for input %d, which is %s",
+                     lm_describe(g), i + 1, lm_describe(c->in[i]));
+    gin[i] = lm_retain(g);
+  }
+  return LM_OK;
+}
+
+static lm_status function_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
+{
+  const lua_function *f = c->user;
+  lua_State *L = f->L;
+  int base = lua_gettop(L);
+  if (!lua_checkstack(L, c->nin + c->nout + 8))
+    return lm_fail(LM_ERR_MEMORY, "func: Lua stack overflow");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, f->ref);
+  lua_rawgeti(L, -1, 1);
+  lua_rawgeti(L, -2, 2);
+  lua_remove(L, base + 1);
+  for (int k = 0; k < c->nout; k++) {
+    if (gout[k]) lm_push_tensor(L, lm_retain(gout[k]));
+    else lua_pushnil(L);
+  }
+  lm_status status = LM_OK;
+  if (lua_pcall(L, 1 + c->nout, c->nin, 0) != LUA_OK)
+    status = lm_fail(LM_ERR_ARG, "func: backward: %s", lua_tostring(L, -1)
+                                                           ? lua_tostring(L, -1) : "error");
+  else status = take_gradients(L, base, c, gin);
+  lua_settop(L, base);
+  return status;
+}
+
+static const lm_op lua_op = {.name = "func", .sig = "inputs...", .grad = function_grad};
+
+static int context_save(lua_State *L)
+{
+  int n = lua_gettop(L) - 1;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    lm_tensor *t, *x = lm_check_tensor(L, i + 1);
+    lm_check(L, lm_tensor_detach(x, &t));
+    lm_handle *h = NULL;
+    lm_push_tensor(L, t);
+    h = lua_touserdata(L, -1);
+    lm_scope_forget(h); /* it lives as long as the graph does */
+    lua_rawseti(L, -2, i);
+  }
+  lua_setfield(L, 1, "saved");
+  return 0;
+}
+
+/* Call forward(ctx, inputs...) with recording off and record the call. Upvalues: forward,
+ * backward. */
+static int function_call(lua_State *L)
+{
+  int nin = lua_gettop(L);
+  lm_tensor *in[64];
+  if (nin > 64) luaL_error(L, "func: more than 64 inputs");
+  bool record = false;
+  for (int i = 0; i < nin; i++) {
+    in[i] = lm_check_tensor(L, i + 1);
+    record |= in[i]->requires_grad;
+  }
+  record &= lm_grad_enabled();
+  lua_newtable(L);
+  int ctx = nin + 1;
+  lua_pushcfunction(L, context_save);
+  lua_setfield(L, ctx, "save");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushvalue(L, ctx);
+  for (int i = 1; i <= nin; i++) lua_pushvalue(L, i);
+  bool was = lm_grad_enable(false);
+  int status = lua_pcall(L, nin + 1, LUA_MULTRET, 0);
+  lm_grad_enable(was);
+  if (status != LUA_OK) return lua_error(L);
+  int nout = lua_gettop(L) - ctx;
+  if (nout < 1 || nout > LM_MAX_OUT)
+    luaL_error(L, "func: forward returns 1 to %d tensors, not %d", LM_MAX_OUT, nout);
+  lm_call c = {.op = &lua_op, .nin = nin, .in = in, .narg = 1, .count = {nin}, .nout = nout,
+               .device = nin > 0 ? in[0]->device : lm_device_cpu()};
+  for (int k = 0; k < nout; k++) {
+    lm_tensor *t, *made = lm_check_tensor(L, ctx + 1 + k);
+    lm_check(L, lm_tensor_detach(made, &t)); /* an output may be an input: own handle */
+    lm_push_tensor(L, t);
+    c.out[k] = t;
+  }
+  if (!record) return nout;
+  lua_createtable(L, 2, 0);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_rawseti(L, -2, 1);
+  lua_pushvalue(L, ctx);
+  lua_rawseti(L, -2, 2);
+  lua_function *f;
+  lm_check(L, lm_calloc(&f, 1, sizeof *f));
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  f->L = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  f->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  c.user = f;
+  lm_status recorded = lm_tape_record(&c, function_free);
+  if (recorded != LM_OK) function_free(f);
+  lm_check(L, recorded);
+  return nout;
+}
+
+/* func{forward = function(ctx, x, ...) ... ctx:save(x) return y end,
+ *      backward = function(ctx, gy, ...) ctx.saved[1] ... return gx end} */
+static int core_func(lua_State *L)
+{
+  static const char *const keys[] = {"forward", "backward", NULL};
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lm_check_keys(L, 1, "func", keys);
+  for (int i = 0; i < 2; i++)
+    if (lua_getfield(L, 1, keys[i]) != LUA_TFUNCTION)
+      luaL_error(L, "func: %s must be a function, not %s", keys[i], luaL_typename(L, -1));
+  lua_pushcclosure(L, function_call, 2);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"scope", core_scope},
+                                     {"no_grad", core_no_grad},
+                                     {"grad_enabled", core_grad_enabled},
+                                     {"seed", core_seed},
+                                     {"random_step", core_random_step},
+                                     {"hash", core_hash},
+                                     {"memory", core_memory},
+                                     {"reset_peak", core_reset_peak},
+                                     {"empty_cache", core_empty_cache},
+                                     {"memory_limit", core_memory_limit},
+                                     {"threads", core_threads},
+                                     {"build", core_build},
+                                     {"time", core_time},
+                                     {"profile", core_profile},
+                                     {"catch_terminate", core_catch_terminate},
+                                     {"terminated", core_terminated},
+                                     {"func", core_func},
+                                     {NULL, NULL}};
+
+void lm_bind_state(lua_State *L)
+{
+  luaL_setfuncs(L, functions, 0);
+  lua_pushliteral(L, LUMEN_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_newtable(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &scopes_key);
+  luaL_newmetatable(L, SCOPE_CLASS);
+  static const luaL_Reg events[] = {{"__close", scope_close}, {"__gc", scope_gc},
+                                    {"keep", scope_keep},     {"close", scope_close},
+                                    {NULL, NULL}};
+  luaL_setfuncs(L, events, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  pressure_state = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  lm_memory_pressure = collect_under_pressure;
+}

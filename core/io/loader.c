@@ -1,0 +1,386 @@
+/* loader.c: items, samples, and the ring of batches that the workers fill.
+ *
+ * The ring has `depth` slots. Tasks (one sample each) are handed out in order; a task of batch
+ * b may start when b < consumed + depth, so a slot is never written while it is being read. */
+#include "io/loader.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "io/imagefile.h"
+#include "io/samples.h"
+
+typedef struct slot {
+  lm_batch batch;
+  bool *ok;          /* per sample: decoded */
+  int64_t remaining; /* samples not finished */
+  lm_status status;  /* first error, in the order of samples */
+  int64_t failed;    /* its position */
+  lm_error error;
+} slot;
+
+struct lm_loader {
+  lm_samples samples;
+  int64_t *order;            /* this epoch's permutation of items */
+  int64_t epoch, batches;    /* of this epoch; batches per epoch */
+  int64_t next_task, end_task, consumed;
+  bool delivered;            /* the slot at consumed - 1 is the caller's until the next call */
+  slot *slots;
+  int depth;
+  pthread_t *threads;
+  int started;
+  pthread_mutex_t lock;
+  pthread_cond_t work, done;
+  bool stop;
+  int busy;                  /* workers inside a task */
+  double waited;
+  lm_scratch scratch;        /* for threads == 0 */
+};
+
+static lm_status check_options(const lm_loader_options *o)
+{
+  if (o->batch < 1 || o->batch > 65536)
+    return lm_fail(LM_ERR_ARG, "loader: batch must be 1 to 65536, not %lld", (long long)o->batch);
+  if (o->size < 1 || o->size > 8192)
+    return lm_fail(LM_ERR_ARG, "loader: size must be 1 to 8192, not %lld", (long long)o->size);
+  if (o->threads < 0 || o->threads > 256)
+    return lm_fail(LM_ERR_ARG, "loader: threads must be 0 to 256, not %d", o->threads);
+  if (o->channels != 1 && o->channels != 3)
+    return lm_fail(LM_ERR_ARG, "loader: channels must be 1 or 3, not %d", o->channels);
+  if (!(o->flip >= 0 && o->flip <= 1))
+    return lm_fail(LM_ERR_ARG, "loader: flip must be 0 to 1, not %g", o->flip);
+  for (int c = 0; c < o->channels; c++)
+    if (!(o->std[c] > 0)) return lm_fail(LM_ERR_ARG, "loader: std must be positive");
+  return LM_OK;
+}
+
+lm_status lm_loader_new(const lm_loader_options *options, lm_loader **out)
+{
+  *out = NULL;
+  LM_TRY(check_options(options));
+  lm_loader *l;
+  LM_TRY(lm_calloc(&l, 1, sizeof *l));
+  lm_status status = lm_samples_init(&l->samples, options);
+  if (status != LM_OK) {
+    free(l);
+    return status;
+  }
+  pthread_mutex_init(&l->lock, NULL);
+  pthread_cond_init(&l->work, NULL);
+  pthread_cond_init(&l->done, NULL);
+  *out = l;
+  return LM_OK;
+}
+
+static void free_slots(lm_loader *l)
+{
+  for (int i = 0; i < l->depth; i++) {
+    slot *s = &l->slots[i];
+    free(s->batch.image);
+    free(s->batch.mask);
+    free(s->batch.vessel_mask);
+    free(s->batch.index);
+    free(s->ok);
+  }
+  free(l->slots);
+  l->slots = NULL;
+  l->depth = 0;
+}
+
+void lm_loader_free(lm_loader *l)
+{
+  if (!l) return;
+  pthread_mutex_lock(&l->lock);
+  l->stop = true;
+  pthread_cond_broadcast(&l->work);
+  pthread_mutex_unlock(&l->lock);
+  for (int i = 0; i < l->started; i++) pthread_join(l->threads[i], NULL);
+  free(l->threads);
+  free_slots(l);
+  free(l->order);
+  lm_scratch_free(&l->scratch);
+  lm_samples_free(&l->samples);
+  pthread_mutex_destroy(&l->lock);
+  pthread_cond_destroy(&l->work);
+  pthread_cond_destroy(&l->done);
+  free(l);
+}
+
+lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask)
+{
+  return lm_samples_add(&l->samples, image, mask);
+}
+
+lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count)
+{
+  return lm_samples_add_phantoms(&l->samples, first, count);
+}
+
+lm_status lm_loader_select(lm_loader *l, const int64_t *items, int64_t count)
+{
+  return lm_samples_select(&l->samples, items, count);
+}
+
+int64_t lm_loader_count(const lm_loader *l)
+{
+  return l->samples.count;
+}
+
+bool lm_loader_has_masks(const lm_loader *l)
+{
+  return l->samples.has_masks;
+}
+
+const lm_loader_options *lm_loader_settings(const lm_loader *l)
+{
+  return &l->samples.options;
+}
+
+const char *lm_loader_name(lm_loader *l, int64_t i)
+{
+  return lm_samples_name(&l->samples, i);
+}
+
+int64_t lm_loader_batches(const lm_loader *l)
+{
+  const lm_loader_options *o = &l->samples.options;
+  int64_t n = l->samples.count;
+  return o->drop_last ? n / o->batch : (n + o->batch - 1) / o->batch;
+}
+
+/* ---- filling ---- */
+
+static lm_status make_slots(lm_loader *l)
+{
+  const lm_loader_options *o = &l->samples.options;
+  int depth = o->threads > 0 ? 3 : 1;
+  LM_TRY(lm_calloc(&l->slots, (size_t)depth, sizeof *l->slots));
+  l->depth = depth;
+  size_t n = (size_t)o->batch, area = (size_t)(o->size * o->size);
+  for (int i = 0; i < depth; i++) {
+    slot *s = &l->slots[i];
+    LM_TRY(lm_calloc(&s->ok, n, sizeof *s->ok));
+    LM_TRY(lm_calloc(&s->batch.index, n, sizeof *s->batch.index));
+    LM_TRY(lm_calloc(&s->batch.image, n * (size_t)o->channels * area, sizeof(float)));
+    if (l->samples.has_masks) LM_TRY(lm_calloc(&s->batch.mask, n * area, sizeof(float)));
+    if (o->pseudo_mask) LM_TRY(lm_calloc(&s->batch.vessel_mask, n * area, sizeof(float)));
+  }
+  return LM_OK;
+}
+
+static int64_t batch_length(const lm_loader *l, int64_t b)
+{
+  const lm_loader_options *o = &l->samples.options;
+  return lm_min64(o->batch, l->samples.count - b * o->batch);
+}
+
+/* Make sample `task`; called without the lock. */
+static lm_status run_task(lm_loader *l, int64_t task, lm_scratch *scratch)
+{
+  const lm_loader_options *o = &l->samples.options;
+  int64_t b = task / o->batch, position = task % o->batch;
+  lm_batch *to = &l->slots[b % l->depth].batch;
+  size_t area = (size_t)(o->size * o->size), at = (size_t)position;
+  int64_t item = l->order[task];
+  to->index[position] = item;
+  return lm_samples_make(&l->samples, item, l->epoch, scratch,
+                         to->image + at * (size_t)o->channels * area,
+                         to->mask ? to->mask + at * area : NULL,
+                         to->vessel_mask ? to->vessel_mask + at * area : NULL);
+}
+
+/* Book the result of a task; called with the lock. */
+static void finish_task(lm_loader *l, int64_t task, lm_status status)
+{
+  const lm_loader_options *o = &l->samples.options;
+  slot *s = &l->slots[(task / o->batch) % l->depth];
+  int64_t position = task % o->batch;
+  s->ok[position] = status == LM_OK;
+  if (status != LM_OK && (s->status == LM_OK || position < s->failed || o->skip_broken)) {
+    lm_item *item = &l->samples.item[l->order[task]];
+    if (o->skip_broken && !item->reported)
+      lm_log(LM_LOG_WARN, "left out: %s", lm_last_error()->message);
+    item->reported = true;
+    s->status = status;
+    s->failed = position;
+    s->error = *lm_last_error();
+  }
+  s->remaining--;
+}
+
+static bool task_ready(const lm_loader *l)
+{
+  return l->next_task < l->end_task &&
+         l->next_task / l->samples.options.batch < l->consumed + l->depth;
+}
+
+static void *worker(void *argument)
+{
+  lm_loader *l = argument;
+  lm_scratch scratch = {0};
+  pthread_mutex_lock(&l->lock);
+  while (!l->stop) {
+    if (!task_ready(l)) {
+      pthread_cond_wait(&l->work, &l->lock);
+      continue;
+    }
+    int64_t task = l->next_task++;
+    l->busy++;
+    pthread_mutex_unlock(&l->lock);
+    lm_status status = run_task(l, task, &scratch);
+    pthread_mutex_lock(&l->lock);
+    finish_task(l, task, status);
+    l->busy--;
+    pthread_cond_broadcast(&l->done);
+  }
+  pthread_mutex_unlock(&l->lock);
+  lm_scratch_free(&scratch);
+  return NULL;
+}
+
+static lm_status start_workers(lm_loader *l)
+{
+  int n = l->samples.options.threads;
+  if (l->started >= n) return LM_OK;
+  if (!l->threads) LM_TRY(lm_calloc(&l->threads, (size_t)n, sizeof *l->threads));
+  while (l->started < n) {
+    if (pthread_create(&l->threads[l->started], NULL, worker, l) != 0)
+      return lm_fail(LM_ERR_IO, "loader: cannot start thread %d of %d", l->started + 1, n);
+    l->started++;
+  }
+  return LM_OK;
+}
+
+static void make_order(lm_loader *l)
+{
+  int64_t n = l->samples.count;
+  for (int64_t i = 0; i < n; i++) l->order[i] = i;
+  if (!l->samples.options.shuffle) return;
+  lm_rng rng = lm_rng_make(l->samples.options.seed,
+                           lm_mix(lm_hash_name("order"), (uint64_t)l->epoch));
+  for (int64_t i = n - 1; i > 0; i--) {
+    int64_t j = lm_rng_below(&rng, i + 1), t = l->order[i];
+    l->order[i] = l->order[j];
+    l->order[j] = t;
+  }
+}
+
+static void reset_slot(lm_loader *l, int64_t b)
+{
+  slot *s = &l->slots[b % l->depth];
+  s->status = LM_OK;
+  s->batch.n = batch_length(l, b);
+  s->remaining = s->batch.n;
+}
+
+lm_status lm_loader_start(lm_loader *l, int64_t epoch, int64_t first)
+{
+  if (l->samples.count == 0) return lm_fail(LM_ERR_ARG, "loader: there are no images");
+  int64_t batches = lm_loader_batches(l);
+  if (batches == 0)
+    return lm_fail(LM_ERR_ARG, "loader: %lld images are less than one batch of %lld",
+                   (long long)l->samples.count, (long long)l->samples.options.batch);
+  if (first < 0 || first > batches)
+    return lm_fail(LM_ERR_INDEX, "loader: batch %lld of %lld", (long long)first + 1,
+                   (long long)batches);
+  pthread_mutex_lock(&l->lock);
+  l->end_task = l->next_task; /* nothing new is handed out; wait for what is under way */
+  while (l->busy > 0) pthread_cond_wait(&l->done, &l->lock);
+  lm_status status = l->slots ? LM_OK : make_slots(l);
+  if (status == LM_OK && !l->order)
+    status = lm_calloc(&l->order, (size_t)l->samples.count, sizeof *l->order);
+  if (status == LM_OK) {
+    l->epoch = epoch;
+    l->batches = batches;
+    make_order(l);
+    l->consumed = first;
+    l->delivered = false;
+    for (int64_t b = first; b < lm_min64(batches, first + l->depth); b++) reset_slot(l, b);
+    l->next_task = first * l->samples.options.batch;
+    l->end_task = lm_min64(l->samples.count, batches * l->samples.options.batch);
+    pthread_cond_broadcast(&l->work);
+  }
+  pthread_mutex_unlock(&l->lock);
+  return status == LM_OK ? start_workers(l) : status;
+}
+
+/* Move the samples that were decoded together. */
+static void compact(const lm_loader *l, slot *s)
+{
+  size_t area = (size_t)(l->samples.options.size * l->samples.options.size);
+  size_t pixels = area * (size_t)l->samples.options.channels;
+  int64_t n = 0;
+  for (int64_t i = 0; i < s->batch.n; i++) {
+    if (!s->ok[i]) continue;
+    size_t from = (size_t)i, to = (size_t)n;
+    if (i != n) {
+      memcpy(s->batch.image + to * pixels, s->batch.image + from * pixels, pixels * 4);
+      if (s->batch.mask) memcpy(s->batch.mask + to * area, s->batch.mask + from * area, area * 4);
+      if (s->batch.vessel_mask)
+        memcpy(s->batch.vessel_mask + to * area, s->batch.vessel_mask + from * area, area * 4);
+      s->batch.index[n] = s->batch.index[i];
+    }
+    n++;
+  }
+  s->batch.n = n;
+}
+
+static void fill_here(lm_loader *l, slot *s)
+{
+  while (s->remaining > 0) {
+    int64_t task = l->next_task++;
+    lm_status status = run_task(l, task, &l->scratch);
+    finish_task(l, task, status);
+  }
+}
+
+static slot *wait_for_batch(lm_loader *l)
+{
+  double start = lm_time();
+  pthread_mutex_lock(&l->lock);
+  slot *s = &l->slots[l->consumed % l->depth];
+  if (l->samples.options.threads == 0) fill_here(l, s);
+  while (s->remaining > 0) pthread_cond_wait(&l->done, &l->lock);
+  pthread_mutex_unlock(&l->lock);
+  l->waited += lm_time() - start;
+  return s;
+}
+
+/* The caller is through with the batch it got last: its slot can be filled again. */
+static void give_slot_back(lm_loader *l)
+{
+  if (!l->delivered) return;
+  pthread_mutex_lock(&l->lock);
+  l->delivered = false;
+  if (l->consumed + l->depth < l->batches) reset_slot(l, l->consumed + l->depth);
+  l->consumed++;
+  pthread_cond_broadcast(&l->work);
+  pthread_mutex_unlock(&l->lock);
+}
+
+lm_status lm_loader_next(lm_loader *l, lm_batch *out, bool *done)
+{
+  *done = false;
+  for (;;) {
+    if (l->slots) give_slot_back(l);
+    if (!l->slots || l->consumed >= l->batches) {
+      *done = true;
+      return LM_OK;
+    }
+    slot *s = wait_for_batch(l);
+    l->delivered = true;
+    if (s->status != LM_OK && !l->samples.options.skip_broken) return lm_error_set(&s->error);
+    if (s->status != LM_OK) compact(l, s);
+    if (s->batch.n == 0) continue; /* every image of the batch was broken and reported */
+    *out = s->batch;
+    return LM_OK;
+  }
+}
+
+double lm_loader_wait_seconds(const lm_loader *l)
+{
+  return l->waited;
+}

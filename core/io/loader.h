@@ -1,0 +1,77 @@
+/* loader.h: images from disk or from the phantom to training batches, on worker threads.
+ *
+ * A sample is a pure function of (options, item, epoch): augmentation is keyed by (seed, epoch,
+ * item), the order of an epoch by (seed, epoch). So batches do not depend on the number of
+ * threads, and an epoch can be entered at any batch. Images are grey (colour is converted) and
+ * replicated to `channels`. Decoded images stay in memory while they fit `memory` bytes. */
+#ifndef LUMEN_IO_LOADER_H
+#define LUMEN_IO_LOADER_H
+
+#include "base/base.h"
+#include "vision/phantom.h"
+#include "vision/resample.h"
+#include "vision/vessel_mask.h"
+
+typedef struct lm_loader_options {
+  int64_t batch, size;      /* images per batch; side of the square output */
+  uint64_t seed;
+  int threads;              /* workers; 0: the caller does the work */
+  bool shuffle, drop_last;
+  bool crop;                /* RandomResizedCrop, else the whole image resized */
+  double scale[2], ratio[2];
+  double flip;              /* probability of a horizontal flip */
+  lm_filter filter;         /* for the image; masks take nearest */
+  int channels;             /* 1 or 3 */
+  float mean[3], std[3];    /* (value / 255 - mean) / std per channel */
+  bool pseudo_mask;         /* the vessel filter's mask of the whole image, cropped alike */
+  lm_vessel_options vessel;
+  bool skip_broken;         /* leave broken files out, with a warning; else they are errors */
+  bool is_phantom;
+  lm_phantom_options phantom;
+  uint64_t phantom_seed;
+  const char *cache;        /* folder for pseudo-masks of files, or NULL; copied */
+  size_t memory;            /* bytes for decoded images */
+} lm_loader_options;
+
+typedef struct lm_loader lm_loader;
+
+/* An empty loader; add items, then start epochs. Errors: options out of range, by name. */
+lm_status lm_loader_new(const lm_loader_options *options, lm_loader **out);
+void lm_loader_free(lm_loader *l); /* stops the workers; NULL is fine */
+
+/* One file, with the file of its mask or NULL. All items have masks, or none. */
+lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask);
+/* Phantom images first .. first + count - 1. */
+lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count);
+/* All images of a folder, sorted by name; masks (or NULL): a folder with files of the same
+ * names, whatever their extension. Errors name the folder, or the image without a mask. */
+lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *masks);
+/* A CSV file: one row per image, "image" or "image,mask", paths relative to the file; a first
+ * row of exactly these words is a header. Errors name the file and the line. */
+lm_status lm_loader_add_csv(lm_loader *l, const char *path);
+/* Keep only these items (0-based, in this order, no repeats). */
+lm_status lm_loader_select(lm_loader *l, const int64_t *items, int64_t count);
+
+int64_t lm_loader_count(const lm_loader *l);
+int64_t lm_loader_batches(const lm_loader *l); /* per epoch */
+bool lm_loader_has_masks(const lm_loader *l);
+const lm_loader_options *lm_loader_settings(const lm_loader *l);
+/* Path of item i, or "phantom:index". Valid until the next call. */
+const char *lm_loader_name(lm_loader *l, int64_t i);
+
+/* A finished batch: n <= batch images; what was not asked for is NULL. */
+typedef struct lm_batch {
+  int64_t n;
+  float *image;       /* [n, channels, size, size] */
+  float *mask;        /* [n, 1, size, size], 0 or 1 */
+  float *vessel_mask; /* [n, 1, size, size], 0 or 1 */
+  int64_t *index;     /* [n] item numbers */
+} lm_batch;
+
+/* Begin `epoch` at its batch number `first` (0-based); what was under way is dropped. */
+lm_status lm_loader_start(lm_loader *l, int64_t epoch, int64_t first);
+/* The next batch, valid until the next call; *done when the epoch is over. */
+lm_status lm_loader_next(lm_loader *l, lm_batch *out, bool *done);
+double lm_loader_wait_seconds(const lm_loader *l); /* time lm_loader_next has waited, in all */
+
+#endif

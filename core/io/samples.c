@@ -1,0 +1,326 @@
+/* samples.c: decoding items (file or phantom, mask, pseudo-mask with its cache on disk),
+ * keeping them in memory, and cutting a training sample out of one. */
+#include "io/samples.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "io/file.h"
+#include "io/imagefile.h"
+
+enum { FILE_LIMIT = 1 << 28 };
+
+lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options)
+{
+  *s = (lm_samples){.options = *options};
+  if (options->cache) {
+    s->cache = strdup(options->cache);
+    if (!s->cache) return lm_fail(LM_ERR_MEMORY, "loader: out of memory");
+  }
+  s->options.cache = s->cache;
+  s->has_masks = options->is_phantom;
+  return LM_OK;
+}
+
+static void free_decoded(lm_decoded *d)
+{
+  if (!d) return;
+  free(d->image);
+  free(d->mask);
+  free(d->vessel_mask);
+  free(d);
+}
+
+static void free_item(lm_item *item)
+{
+  free(item->image);
+  free(item->mask);
+  free_decoded(item->decoded);
+}
+
+void lm_samples_free(lm_samples *s)
+{
+  for (int64_t i = 0; i < s->count; i++) free_item(&s->item[i]);
+  free(s->item);
+  free(s->cache);
+}
+
+void lm_scratch_free(lm_scratch *scratch)
+{
+  free(scratch->image);
+  free(scratch->mask);
+}
+
+static lm_status grow(lm_samples *s, int64_t more)
+{
+  if (more > ((int64_t)1 << 40) - s->count) return lm_fail(LM_ERR_ARG, "loader: too many images");
+  if (s->count + more <= s->capacity) return LM_OK;
+  int64_t capacity = lm_max64(s->count + more, s->capacity * 2);
+  lm_item *grown = realloc(s->item, (size_t)capacity * sizeof *grown);
+  if (!grown) return lm_fail(LM_ERR_MEMORY, "loader: no memory for %lld images",
+                             (long long)capacity);
+  s->item = grown;
+  s->capacity = capacity;
+  return LM_OK;
+}
+
+lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask)
+{
+  if (s->count > 0 && s->has_masks != (mask != NULL))
+    return lm_fail(LM_ERR_ARG, "loader: %s has %s mask but images before it have %s", image,
+                   mask ? "a" : "no", mask ? "none" : "one");
+  LM_TRY(grow(s, 1));
+  lm_item item = {.image = strdup(image), .mask = mask ? strdup(mask) : NULL};
+  if (!item.image || (mask && !item.mask)) {
+    free_item(&item);
+    return lm_fail(LM_ERR_MEMORY, "loader: out of memory");
+  }
+  s->has_masks = mask != NULL;
+  s->item[s->count++] = item;
+  return LM_OK;
+}
+
+lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count)
+{
+  if (first < 0 || count < 0)
+    return lm_fail(LM_ERR_ARG, "loader: phantoms %lld to %lld", (long long)first,
+                   (long long)(first + count));
+  LM_TRY(grow(s, count));
+  for (int64_t i = 0; i < count; i++) s->item[s->count++] = (lm_item){.phantom = first + i};
+  return LM_OK;
+}
+
+lm_status lm_samples_select(lm_samples *s, const int64_t *items, int64_t count)
+{
+  lm_item *chosen;
+  LM_TRY(lm_calloc(&chosen, (size_t)count, sizeof *chosen));
+  bool *taken;
+  lm_status status = lm_calloc(&taken, (size_t)s->count, sizeof *taken);
+  for (int64_t i = 0; status == LM_OK && i < count; i++) {
+    int64_t k = items[i];
+    if (k < 0 || k >= s->count || taken[k])
+      status = lm_fail(LM_ERR_INDEX, "loader: subset item %lld is out of range or repeated "
+                       "(there are %lld images)", (long long)k, (long long)s->count);
+    else taken[k] = true;
+    if (status == LM_OK) chosen[i] = s->item[k];
+  }
+  if (status == LM_OK) {
+    for (int64_t i = 0; i < s->count; i++)
+      if (!taken[i]) free_item(&s->item[i]);
+    free(s->item);
+    s->item = chosen;
+    s->count = s->capacity = count;
+  } else {
+    free(chosen);
+  }
+  free(taken);
+  return status;
+}
+
+const char *lm_samples_name(lm_samples *s, int64_t i)
+{
+  if (i < 0 || i >= s->count) return "?";
+  if (s->item[i].image) return s->item[i].image;
+  snprintf(s->name, sizeof s->name, "phantom:%lld", (long long)s->item[i].phantom);
+  return s->name;
+}
+
+/* ---- decoding ---- */
+
+static lm_status load_grey(const char *path, lm_bytes *bytes, lm_image *image)
+{
+  LM_TRY(lm_file_read(bytes, path, FILE_LIMIT));
+  LM_TRY(lm_image_decode(image, bytes->data, bytes->size, path, true));
+  lm_image_reduce(image);
+  return LM_OK;
+}
+
+static lm_status load_mask(const char *path, lm_decoded *d)
+{
+  lm_bytes bytes = {0};
+  lm_image mask = {0};
+  lm_status status = load_grey(path, &bytes, &mask);
+  lm_bytes_free(&bytes);
+  if (status == LM_OK && (mask.height != d->height || mask.width != d->width))
+    status = lm_fail(LM_ERR_FORMAT, "%s: the mask is %lld x %lld but its image %lld x %lld", path,
+                     (long long)mask.height, (long long)mask.width, (long long)d->height,
+                     (long long)d->width);
+  if (status != LM_OK) {
+    lm_image_free(&mask);
+    return status;
+  }
+  uint8_t *m = mask.pixels;
+  for (int64_t i = 0; i < d->height * d->width; i++) m[i] = m[i] > 127 ? 255 : 0;
+  d->mask = m;
+  return LM_OK;
+}
+
+static lm_status compute_vessel_mask(const lm_samples *s, lm_decoded *d)
+{
+  int64_t n = d->height * d->width;
+  LM_TRY(lm_calloc(&d->vessel_mask, (size_t)n, 1));
+  LM_TRY(lm_vessel_mask(d->image, d->height, d->width, &s->options.vessel, d->vessel_mask,
+                        NULL));
+  for (int64_t i = 0; i < n; i++) d->vessel_mask[i] = d->vessel_mask[i] ? 255 : 0;
+  return LM_OK;
+}
+
+/* <cache>/<hash of content and settings>.png */
+static int cache_path(const lm_samples *s, const lm_bytes *content, char *path, size_t size)
+{
+  const lm_vessel_options *v = &s->options.vessel;
+  uint64_t h = lm_bytes_hash(content->data, content->size, 1);
+  h = lm_bytes_hash(v->sigmas, sizeof v->sigmas[0] * (size_t)v->count, h);
+  double rest[3] = {v->percentile, v->border, v->published};
+  uint64_t low = lm_bytes_hash(rest, sizeof rest, h);
+  uint64_t high = lm_bytes_hash(content->data, content->size, low);
+  return snprintf(path, size, "%s/%016llx%016llx.png", s->cache, (unsigned long long)high,
+                  (unsigned long long)low);
+}
+
+static bool read_cached(const char *path, lm_decoded *d)
+{
+  lm_bytes bytes = {0};
+  lm_image mask = {0};
+  bool ok = load_grey(path, &bytes, &mask) == LM_OK && mask.height == d->height &&
+            mask.width == d->width;
+  lm_bytes_free(&bytes);
+  if (ok) d->vessel_mask = mask.pixels;
+  else lm_image_free(&mask);
+  return ok;
+}
+
+/* A cached mask that cannot be read is made again and written over; a cache that cannot be
+ * written is a warning, because the mask itself is there. */
+static lm_status vessel_mask_of_file(const lm_samples *s, const lm_bytes *content, lm_decoded *d)
+{
+  char path[4096];
+  if (!s->cache || cache_path(s, content, path, sizeof path) >= (int)sizeof path)
+    return compute_vessel_mask(s, d);
+  if (read_cached(path, d)) return LM_OK;
+  LM_TRY(compute_vessel_mask(s, d));
+  lm_image mask = {.height = d->height, .width = d->width, .channels = 1, .depth = 8,
+                   .pixels = d->vessel_mask};
+  if (lm_image_save(&mask, path, 100) != LM_OK)
+    lm_log(LM_LOG_WARN, "vessel mask not cached: %s", lm_last_error()->message);
+  return LM_OK;
+}
+
+static lm_status decode_file(const lm_samples *s, const lm_item *item, lm_decoded *d)
+{
+  lm_bytes bytes = {0};
+  lm_image image = {0};
+  lm_status status = load_grey(item->image, &bytes, &image);
+  if (status == LM_OK) {
+    d->height = image.height;
+    d->width = image.width;
+    d->image = image.pixels;
+  }
+  if (status == LM_OK && s->options.pseudo_mask) status = vessel_mask_of_file(s, &bytes, d);
+  lm_bytes_free(&bytes);
+  if (status == LM_OK && item->mask) status = load_mask(item->mask, d);
+  return status;
+}
+
+static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_decoded *d)
+{
+  int64_t side = s->options.phantom.size;
+  d->height = d->width = side;
+  LM_TRY(lm_calloc(&d->image, (size_t)(side * side), 1));
+  LM_TRY(lm_calloc(&d->mask, (size_t)(side * side), 1));
+  LM_TRY(lm_phantom_render(&s->options.phantom, s->options.phantom_seed, (uint64_t)item->phantom,
+                           d->image, d->mask, NULL));
+  return s->options.pseudo_mask ? compute_vessel_mask(s, d) : LM_OK;
+}
+
+static lm_status decode(const lm_samples *s, const lm_item *item, lm_decoded **out)
+{
+  lm_decoded *d;
+  LM_TRY(lm_calloc(&d, 1, sizeof *d));
+  lm_status status = item->image ? decode_file(s, item, d) : decode_phantom(s, item, d);
+  if (status == LM_OK) *out = d;
+  else free_decoded(d);
+  return status;
+}
+
+/* Keep a decoded image for later epochs when the budget allows; returns whether it is kept. */
+static bool keep(lm_samples *s, lm_item *item, lm_decoded *d)
+{
+  int planes = 1 + (d->mask != NULL) + (d->vessel_mask != NULL);
+  size_t bytes = (size_t)(d->height * d->width * planes);
+  size_t before = __atomic_fetch_add(&s->kept, bytes, __ATOMIC_RELAXED);
+  lm_decoded *nothing = NULL;
+  if (before + bytes <= s->options.memory &&
+      __atomic_compare_exchange_n(&item->decoded, &nothing, d, false, __ATOMIC_ACQ_REL,
+                                  __ATOMIC_ACQUIRE))
+    return true;
+  __atomic_fetch_sub(&s->kept, bytes, __ATOMIC_RELAXED);
+  return false;
+}
+
+/* ---- cutting a sample ---- */
+
+static void store_image(const lm_loader_options *o, const uint8_t *from, bool flip, float *to)
+{
+  int64_t n = o->size;
+  for (int c = 0; c < o->channels; c++) {
+    float scale = 1.0f / (255.0f * o->std[c]), shift = -o->mean[c] / o->std[c];
+    for (int64_t y = 0; y < n; y++) {
+      const uint8_t *row = from + y * n;
+      float *out = to + (c * n + y) * n;
+      for (int64_t x = 0; x < n; x++) out[x] = (float)row[flip ? n - 1 - x : x] * scale + shift;
+    }
+  }
+}
+
+static void store_mask(int64_t n, const uint8_t *from, bool flip, float *to)
+{
+  for (int64_t y = 0; y < n; y++)
+    for (int64_t x = 0; x < n; x++)
+      to[y * n + x] = from[y * n + (flip ? n - 1 - x : x)] ? 1.0f : 0.0f;
+}
+
+static lm_status cut(const lm_samples *s, const lm_decoded *d, lm_rng *rng, lm_scratch *scratch,
+                     float *image, float *mask, float *vessel_mask)
+{
+  const lm_loader_options *o = &s->options;
+  int64_t n = o->size, box[4] = {0, 0, d->height, d->width};
+  if (o->crop) LM_TRY(lm_rrc_params(rng, d->height, d->width, o->scale, o->ratio, box));
+  bool flip = lm_rng_uniform(rng) < o->flip;
+  lm_picture p = {d->image, d->height, d->width, 1, d->width};
+  LM_TRY(lm_image_crop_resize(&p, box, o->filter, scratch->image, n, n));
+  store_image(o, scratch->image, flip, image);
+  const uint8_t *from[2] = {d->mask, d->vessel_mask};
+  float *to[2] = {mask, vessel_mask};
+  for (int k = 0; k < 2; k++) {
+    if (!from[k] || !to[k]) continue;
+    p.data = from[k];
+    LM_TRY(lm_image_crop_resize(&p, box, LM_FILTER_NEAREST, scratch->mask, n, n));
+    store_mask(n, scratch->mask, flip, to[k]);
+  }
+  return LM_OK;
+}
+
+lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *scratch,
+                          float *image, float *mask, float *vessel_mask)
+{
+  size_t area = (size_t)(s->options.size * s->options.size);
+  if (!scratch->image) LM_TRY(lm_calloc(&scratch->image, area, 1));
+  if (!scratch->mask) LM_TRY(lm_calloc(&scratch->mask, area, 1));
+  lm_item *item = &s->item[i];
+  lm_decoded *d = __atomic_load_n(&item->decoded, __ATOMIC_ACQUIRE);
+  bool kept = d != NULL;
+  if (!d) {
+    LM_TRY(decode(s, item, &d));
+    kept = keep(s, item, d);
+  }
+  lm_rng rng = lm_rng_make(s->options.seed,
+                           lm_mix(lm_hash_name("augment"),
+                                  lm_mix((uint64_t)epoch, (uint64_t)i)));
+  lm_status status = cut(s, d, &rng, scratch, image, mask, vessel_mask);
+  if (status != LM_OK && item->image) lm_error_prefix("%s", item->image);
+  if (!kept) free_decoded(d);
+  return status;
+}

@@ -1,0 +1,51 @@
+/* samples.h: the items behind a loader and how one becomes a training sample. Used by loader.c
+ * and sources.c only. Adding happens on one thread before the first epoch; lm_samples_make is
+ * called by many at once. */
+#ifndef LUMEN_IO_SAMPLES_H
+#define LUMEN_IO_SAMPLES_H
+
+#include "io/loader.h"
+
+/* A decoded image, kept in memory while the budget lasts. */
+typedef struct lm_decoded {
+  int64_t height, width;
+  uint8_t *image;       /* [height, width] */
+  uint8_t *mask;        /* 0 or 255, or NULL */
+  uint8_t *vessel_mask; /* 0 or 255, or NULL */
+} lm_decoded;
+
+typedef struct lm_item {
+  char *image, *mask;  /* paths; NULL for phantoms */
+  int64_t phantom;     /* index */
+  lm_decoded *decoded; /* atomic: NULL until kept */
+  bool reported;       /* as broken */
+} lm_item;
+
+typedef struct lm_samples {
+  lm_loader_options options;
+  char *cache;
+  lm_item *item;
+  int64_t count, capacity;
+  bool has_masks;
+  size_t kept; /* atomic: bytes of decoded images */
+  char name[64];
+} lm_samples;
+
+/* A worker's buffers. */
+typedef struct lm_scratch {
+  uint8_t *image, *mask; /* [size, size] */
+} lm_scratch;
+
+lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options);
+void lm_samples_free(lm_samples *s);
+void lm_scratch_free(lm_scratch *scratch);
+lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask);
+lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count);
+lm_status lm_samples_select(lm_samples *s, const int64_t *items, int64_t count);
+const char *lm_samples_name(lm_samples *s, int64_t i);
+
+/* Fill image [channels, size, size], and mask, vessel_mask [size, size] unless NULL. */
+lm_status lm_samples_make(lm_samples *s, int64_t item, int64_t epoch, lm_scratch *scratch,
+                          float *image, float *mask, float *vessel_mask);
+
+#endif

@@ -1,0 +1,170 @@
+/* sources.c: where a loader's items come from: folders and CSV lists. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "io/file.h"
+#include "io/loader.h"
+
+static bool is_image_name(const char *name)
+{
+  static const char *const extensions[] = {"png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pnm"};
+  const char *dot = strrchr(name, '.');
+  if (!dot || name[0] == '.') return false;
+  for (size_t i = 0; i < sizeof extensions / sizeof extensions[0]; i++)
+    if (strcasecmp(dot + 1, extensions[i]) == 0) return true;
+  return false;
+}
+
+static size_t stem_length(const char *name)
+{
+  const char *dot = strrchr(name, '.');
+  return dot ? (size_t)(dot - name) : strlen(name);
+}
+
+typedef struct names {
+  char **name;
+  size_t count;
+} names;
+
+static void free_names(names *n)
+{
+  for (size_t i = 0; i < n->count; i++) free(n->name[i]);
+  free(n->name);
+}
+
+/* The name in a sorted list with this stem, or NULL. A linear scan from `*from`, because both
+ * lists are sorted alike; it starts over once when that was not so. */
+static const char *with_stem(const names *n, const char *image, size_t *from)
+{
+  size_t length = stem_length(image);
+  for (size_t step = 0; step < n->count; step++) {
+    size_t i = (*from + step) % n->count;
+    const char *name = n->name[i];
+    if (is_image_name(name) && stem_length(name) == length &&
+        strncmp(name, image, length) == 0) {
+      *from = i + 1;
+      return name;
+    }
+  }
+  return NULL;
+}
+
+static lm_status join(char *out, size_t size, const char *folder, const char *name)
+{
+  int n = snprintf(out, size, "%s/%s", folder, name);
+  if (n > 0 && n < (int)size) return LM_OK;
+  return lm_fail(LM_ERR_IO, "%s/%s: the path is too long", folder, name);
+}
+
+static lm_status add_named(lm_loader *l, const char *images, const names *found,
+                           const char *masks, const names *mask_names)
+{
+  char image[PATH_MAX], mask[PATH_MAX];
+  size_t from = 0;
+  for (size_t i = 0; i < found->count; i++) {
+    if (!is_image_name(found->name[i])) continue;
+    LM_TRY(join(image, sizeof image, images, found->name[i]));
+    if (masks) {
+      const char *name = with_stem(mask_names, found->name[i], &from);
+      if (!name) return lm_fail(LM_ERR_IO, "%s has no mask in %s", image, masks);
+      LM_TRY(join(mask, sizeof mask, masks, name));
+    }
+    LM_TRY(lm_loader_add(l, image, masks ? mask : NULL));
+  }
+  return LM_OK;
+}
+
+lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *masks)
+{
+  names found = {0}, mask_names = {0};
+  int64_t before = lm_loader_count(l);
+  lm_status status = lm_dir_list(&found.name, &found.count, images);
+  if (status == LM_OK && masks) status = lm_dir_list(&mask_names.name, &mask_names.count, masks);
+  if (status == LM_OK) status = add_named(l, images, &found, masks, &mask_names);
+  if (status == LM_OK && lm_loader_count(l) == before)
+    status = lm_fail(LM_ERR_IO, "%s: no images there (png, jpg, bmp, pgm, ppm)", images);
+  free_names(&found);
+  free_names(&mask_names);
+  return status;
+}
+
+/* ---- CSV ---- */
+
+/* One field into out: plain, or in double quotes with "" for a quote. Returns the rest. */
+static const char *read_field(const char *p, char *out, size_t size, bool *fits)
+{
+  size_t n = 0;
+  bool quoted = *p == '"';
+  if (quoted) p++;
+  while (*p) {
+    if (quoted && p[0] == '"' && p[1] == '"') p++;
+    else if (quoted && *p == '"') {
+      p++;
+      break;
+    } else if (!quoted && *p == ',') break;
+    if (n + 1 < size) out[n++] = *p;
+    else *fits = false;
+    p++;
+  }
+  out[n] = '\0';
+  return *p == ',' ? p + 1 : NULL;
+}
+
+static lm_status absolute(char *out, size_t size, const char *folder, const char *path)
+{
+  if (path[0] != '/') return join(out, size, folder, path);
+  return snprintf(out, size, "%s", path) < (int)size
+             ? LM_OK : lm_fail(LM_ERR_IO, "%s: the path is too long", path);
+}
+
+static lm_status add_row(lm_loader *l, const char *folder, const char *row, int64_t number)
+{
+  char field[2][PATH_MAX] = {"", ""}, path[2][PATH_MAX];
+  bool fits = true;
+  const char *rest = read_field(row, field[0], sizeof field[0], &fits);
+  if (rest) rest = read_field(rest, field[1], sizeof field[1], &fits);
+  if (number == 1 && strcmp(field[0], "image") == 0) return LM_OK;
+  if (!fits || rest || !field[0][0])
+    return lm_fail(LM_ERR_FORMAT, "a row is \"image\" or \"image,mask\"");
+  for (int k = 0; k < 2; k++) LM_TRY(absolute(path[k], sizeof path[k], folder, field[k]));
+  return lm_loader_add(l, path[0], field[1][0] ? path[1] : NULL);
+}
+
+static lm_status add_rows(lm_loader *l, const char *path, char *text)
+{
+  char folder[PATH_MAX];
+  snprintf(folder, sizeof folder, "%s", path);
+  char *slash = strrchr(folder, '/');
+  if (slash) *slash = '\0';
+  else snprintf(folder, sizeof folder, ".");
+  int64_t number = 0;
+  for (char *line = text, *next; line && *line; line = next) {
+    next = strchr(line, '\n');
+    if (next) *next++ = '\0';
+    number++;
+    size_t n = strlen(line);
+    if (n > 0 && line[n - 1] == '\r') line[n - 1] = '\0';
+    if (line[0] == '\0') continue;
+    if (add_row(l, folder, line, number) != LM_OK)
+      return lm_error_prefix("%s: line %lld", path, (long long)number);
+  }
+  return LM_OK;
+}
+
+lm_status lm_loader_add_csv(lm_loader *l, const char *path)
+{
+  lm_bytes bytes = {0};
+  LM_TRY(lm_file_read(&bytes, path, (size_t)1 << 30));
+  lm_status status = bytes.size > 0 && memchr(bytes.data, '\0', bytes.size)
+                         ? lm_fail(LM_ERR_FORMAT, "%s: not a text file", path)
+                         : lm_bytes_append(&bytes, "", 1);
+  int64_t before = lm_loader_count(l);
+  if (status == LM_OK) status = add_rows(l, path, (char *)bytes.data);
+  if (status == LM_OK && lm_loader_count(l) == before)
+    status = lm_fail(LM_ERR_FORMAT, "%s: no rows", path);
+  lm_bytes_free(&bytes);
+  return status;
+}

@@ -1,0 +1,718 @@
+/* convolve.c: the convolution loops declared in convolve.h.
+ *
+ * One scheme serves all three directions. A unit of work is one group of one image (several
+ * small images, or a band of rows of a large one). Its source rows are packed into a buffer
+ * that stays in the L2 cache: padded with zeros, and with the columns and rows of a strided
+ * convolution sorted by their residue, so that a tap (source channel, kernel row, kernel
+ * column) of all neighbouring positions is one contiguous run at a fixed offset. Positions are
+ * counted through the packed rows with their pitch; those in the padding are computed and
+ * dropped. The adjoint is the same with one pass per residue of the destination.
+ *
+ * Large cases go to the BLAS: where every tap has a plane of its own (1 x 1, patches) the
+ * packed buffer is the matrix, otherwise ("columns") the runs of some taps at a time are copied
+ * side by side. Sums run over units in a fixed partition, so the bits depend on
+ * the number of threads alone. Offsets and sizes are in elements unless named bytes. */
+#include "ops/convolve.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+
+#ifdef __AVX512F__
+#define LM_CONV_BYTES 64
+#define MAX_BLOCK 8 /* up to 16 of 32 vector registers hold sums */
+#else
+#define LM_CONV_BYTES 32
+#define MAX_BLOCK 2 /* 8 of 16 */
+#endif
+#ifndef COLUMNS_TAPS
+#define COLUMNS_TAPS 256
+#define COLUMNS_CHANNELS 32
+#endif
+
+typedef struct kernels {
+  int64_t size, lanes; /* bytes of an element; elements of a vector */
+  void (*tile[9])(const void *x, const int64_t *offset, int64_t taps, const void *w,
+                  const void *bias, void *to, int64_t pitch); /* by block: 1, 2, 3, 4, 8 */
+  void (*dot[2])(const void *g, int64_t pitch, const void *x, const int64_t *offset,
+                 int64_t count, void *sum); /* blocks of 1, 4 */
+  void (*copy)(void *to, int64_t to_step, const void *from, int64_t from_step, int64_t count);
+  void (*add)(void *to, const void *from, int64_t count);
+  void (*fill)(void *to, const void *value, int64_t count);
+  void (*gemm)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+               const void *b, int64_t ldb, int beta, void *c, int64_t ldc);
+} kernels;
+
+typedef float vector_f32 __attribute__((vector_size(LM_CONV_BYTES)));
+typedef double vector_f64 __attribute__((vector_size(LM_CONV_BYTES)));
+#define T float
+#define V vector_f32
+#define NAME(x) x##_f32
+#define GEMM lm_sgemm
+#include "ops/convolve_tile.h"
+#define T double
+#define V vector_f64
+#define NAME(x) x##_f64
+#define GEMM lm_dgemm
+#include "ops/convolve_tile.h"
+
+/* The taps that meet in one residue class of destination rows and columns. */
+typedef struct pass {
+  int64_t first, taps;
+  int64_t origin[2]; /* destination row and column of position (0, 0) */
+} pass;
+
+typedef struct plan {
+  const lm_conv *v;
+  const kernels *k;
+  bool adjoint;
+  bool columns;   /* through the BLAS, taps copied */
+  bool matrix;    /* through the BLAS, the packed source as it is */
+  bool pointwise; /* the source itself is the packed matrix */
+  int64_t channels[2];             /* source, destination; of one group */
+  int64_t from[2], to[2];          /* source and destination rows, columns */
+  int64_t step[2], phases[2];      /* source rows per position; residues that are packed */
+  int64_t pad[2], halo[2];         /* zeros before row 0; packed rows beyond the positions */
+  int64_t grid[2], to_step[2];     /* positions; destination rows per position */
+  int64_t stacked, rows, height;   /* images in a unit, their positions' and packed rows */
+  int64_t pitch, plane;            /* of a packed row, of a packed channel and residue */
+  int64_t batches, bands, units;
+  int64_t taps, padded;            /* per group; destination channels rounded up to blocks */
+  int64_t passes;
+  int64_t chunk;                   /* taps of `columns` at a time */
+  int threads;
+  pass *pass;
+  int64_t *offset;   /* [taps + 3] */
+  char *weight, *bias; /* packed: [groups, taps * padded] by pass and block; [groups, padded] */
+  char *pack;        /* [threads] of pack_bytes */
+  size_t pack_bytes;
+  void *memory;
+  size_t bytes;
+} plan;
+
+/* What a unit covers. */
+typedef struct unit {
+  int64_t group, image, images, row, rows;
+} unit;
+
+/* ---- geometry ---- */
+
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+static void plan_forward(plan *p, int d)
+{
+  const lm_conv *v = p->v;
+  int64_t span = v->dilation[d] * (v->kernel[d] - 1);
+  p->from[d] = v->in[d];
+  p->to[d] = p->grid[d] = v->out[d];
+  p->to_step[d] = 1;
+  p->step[d] = v->out[d] > 1 ? v->stride[d] : span + 1; /* one position: every tap a plane */
+  p->phases[d] = lm_min64(p->step[d], span + 1);
+  p->pad[d] = v->padding[d];
+  p->halo[d] = span / p->step[d];
+}
+
+/* Destination row i = j * step + f - padding, for residue f and position j; tap k with
+ * k * dilation = q * step + f reads source row j - q. */
+static void plan_adjoint(plan *p, int d)
+{
+  const lm_conv *v = p->v;
+  int64_t span = v->dilation[d] * (v->kernel[d] - 1);
+  int64_t step = v->stride[d];
+  if (v->out[d] == 1) step = lm_min64(step, v->in[d] + v->padding[d]);
+  int64_t first = v->padding[d] / step;
+  p->from[d] = v->out[d];
+  p->to[d] = v->in[d];
+  p->to_step[d] = step;
+  p->step[d] = p->phases[d] = 1;
+  p->halo[d] = span / step;
+  p->pad[d] = p->halo[d] - first;
+  p->grid[d] = (v->in[d] - 1 + v->padding[d]) / step - first + 1;
+}
+
+/* Channels of the next tile when `channels` are left, and its positions. */
+static int64_t block_size(const plan *p, int64_t channels)
+{
+  if (p->columns) return channels;
+  return channels >= MAX_BLOCK ? MAX_BLOCK : channels <= 4 ? channels : 8;
+}
+
+static int64_t tile_width(const kernels *k, int64_t block)
+{
+  return (block == 8 ? 2 : 4) * k->lanes;
+}
+
+/* Choose the units: bands of rows whose packed source takes half of a 1 MiB L2 cache, whole
+ * images, or several of them until a tile is well filled; at least one per thread. */
+static void plan_units(plan *p)
+{
+  const lm_conv *v = p->v;
+  int64_t budget = (512 << 10) / p->k->size;
+  p->pitch = p->grid[1] + p->halo[1];
+  int64_t row = p->channels[0] * p->phases[0] * p->phases[1] * p->pitch;
+  int64_t jobs = v->images * v->groups, threads = p->threads;
+  p->rows = lm_max64(budget / lm_max64(row, 1) - p->halo[0], 1);
+  p->rows = lm_min64(p->rows, p->grid[0]);
+  if (jobs < threads && jobs > 0)
+    p->rows = lm_min64(p->rows, (p->grid[0] * jobs + threads - 1) / threads);
+  p->bands = (p->grid[0] + p->rows - 1) / p->rows;
+  p->rows = (p->grid[0] + p->bands - 1) / p->bands;
+  p->height = p->rows + p->halo[0];
+  p->stacked = 1;
+  if (p->bands == 1 && !p->matrix) {
+    int64_t fit = lm_min64(256 / (p->height * p->pitch), budget / (p->height * row + 1));
+    p->stacked = lm_max64(lm_min64(fit, jobs / threads), 1);
+    p->stacked = lm_min64(p->stacked, lm_max64(v->images, 1));
+  }
+  p->plane = p->stacked * p->height * p->pitch;
+  p->batches = (v->images + p->stacked - 1) / p->stacked;
+  p->units = p->batches * p->bands * v->groups;
+}
+
+static void plan_init(plan *p, const lm_conv *v, bool adjoint, bool weight)
+{
+  memset(p, 0, sizeof *p);
+  p->v = v;
+  p->k = v->dtype == LM_F64 ? &kernels_f64 : &kernels_f32;
+  p->adjoint = adjoint;
+  p->channels[adjoint] = v->in_channels;
+  p->channels[!adjoint] = v->out_channels;
+  bool planes = true;
+  p->pointwise = true;
+  for (int d = 0; d < 2; d++) {
+    if (adjoint) plan_adjoint(p, d);
+    else plan_forward(p, d);
+    planes = planes && !adjoint && p->halo[d] == 0 && p->phases[d] == v->kernel[d];
+    p->pointwise =
+        p->pointwise && v->kernel[d] == 1 && v->stride[d] == 1 && v->padding[d] == 0;
+  }
+  p->taps = p->channels[0] * v->kernel[0] * v->kernel[1];
+  p->passes = adjoint ? p->to_step[0] * p->to_step[1] : 1;
+  int64_t most = lm_min64(p->taps, p->channels[1]);
+  p->matrix = (planes || p->pointwise) && most >= (weight ? 8 : 16);
+  p->pointwise = p->pointwise && p->matrix;
+  p->columns = !p->matrix && p->taps >= COLUMNS_TAPS && p->channels[1] >= COLUMNS_CHANNELS;
+  for (int64_t o = 0, left; (left = p->channels[1] - o) > 0; o += block_size(p, left))
+    p->padded += block_size(p, left);
+  double work = (double)v->images * v->groups * p->grid[0] * p->grid[1] * p->taps;
+  p->threads = work * p->channels[1] > 65536 ? lm_threads() : 1;
+  plan_units(p);
+  p->chunk = lm_max64((512 << 10) / p->k->size / lm_max64(p->plane, 1), 16);
+  p->chunk = p->columns ? lm_min64(p->chunk, p->taps) : 0;
+}
+
+/* ---- workspace ---- */
+
+/* Hand out the parts of one allocation: with NULL memory only their sizes are added up. */
+static void *carve(plan *p, size_t bytes)
+{
+  char *part = p->memory ? (char *)p->memory + p->bytes : NULL;
+  p->bytes += (bytes + 63) / 64 * 64;
+  return part;
+}
+
+static void plan_carve(plan *p, int64_t pack_elements, bool weights)
+{
+  const lm_conv *v = p->v;
+  size_t size = (size_t)p->k->size;
+  p->bytes = 0;
+  p->pass = carve(p, (size_t)p->passes * sizeof *p->pass);
+  p->offset = carve(p, (size_t)(p->taps + 3) * sizeof *p->offset);
+  p->weight = carve(p, weights ? (size_t)(v->groups * p->taps * p->padded) * size : 0);
+  p->bias = carve(p, weights ? (size_t)(v->groups * p->padded) * size : 0);
+  p->pack_bytes = (size_t)round_up(pack_elements * (int64_t)size, 64);
+  p->pack = carve(p, p->pack_bytes * (size_t)p->threads);
+}
+
+/* Elements of a packed source with room for a tile that starts at its last position. */
+static int64_t pack_elements(const plan *p)
+{
+  if (p->pointwise) return 0;
+  return p->channels[0] * p->phases[0] * p->phases[1] * p->plane + tile_width(p->k, 1);
+}
+
+/* ---- taps and weights ---- */
+
+static int64_t tap_offset(const plan *p, int64_t channel, int64_t row, int64_t column)
+{
+  const lm_conv *v = p->v;
+  int64_t y = row * v->dilation[0], x = column * v->dilation[1];
+  if (p->adjoint) {
+    y = p->halo[0] - y / p->to_step[0];
+    x = p->halo[1] - x / p->to_step[1];
+    return channel * p->plane + y * p->pitch + x;
+  }
+  int64_t plane = channel * p->phases[0] + y % p->step[0];
+  plane = plane * p->phases[1] + x % p->step[1];
+  return plane * p->plane + y / p->step[0] * p->pitch + x / p->step[1];
+}
+
+static void pack_element(const plan *p, char *to, int64_t at, const char *from, int64_t index)
+{
+  if (p->k->size == 4) memcpy(to + at * 4, from + index * 4, 4);
+  else memcpy(to + at * 8, from + index * 8, 8);
+}
+
+/* Weights of one tap (channel, element of the kernel) of `pass` for all groups and channels. */
+static void pack_tap(plan *p, const pass *s, int64_t tap, int64_t channel, int64_t element,
+                     const char *weight)
+{
+  const lm_conv *v = p->v;
+  int64_t area = v->kernel[0] * v->kernel[1], sources = p->channels[0];
+  int64_t count = p->channels[1];
+  int64_t step = p->adjoint ? area : sources * area;
+  int64_t base = p->adjoint ? channel * count * area : channel * area;
+  for (int64_t g = 0; g < v->groups; g++) {
+    const int64_t from = g * sources * count * area + base + element;
+    char *to = p->weight + (g * p->taps + s->first) * p->padded * p->k->size;
+    for (int64_t o = 0, block; o < count; o += block) {
+      block = block_size(p, count - o);
+      for (int64_t i = 0; i < block; i++) {
+        int64_t at = s->taps * o + tap * block + i;
+        if (o + i < count) pack_element(p, to, at, weight, from + (o + i) * step);
+        else memset(to + at * p->k->size, 0, (size_t)p->k->size);
+      }
+    }
+  }
+}
+
+/* The taps of kernel rows of residue `row` and columns of residue `column` (adjoint), or all.
+ * With `weight` NULL only the offsets are filled in and counted. */
+static void fill_pass(plan *p, pass *s, int64_t row, int64_t column, const char *weight)
+{
+  const lm_conv *v = p->v;
+  int64_t tap = 0;
+  for (int64_t c = 0; c < p->channels[0]; c++) {
+    for (int64_t y = 0; y < v->kernel[0]; y++) {
+      if (p->adjoint && y * v->dilation[0] % p->to_step[0] != row) continue;
+      for (int64_t x = 0; x < v->kernel[1]; x++) {
+        if (p->adjoint && x * v->dilation[1] % p->to_step[1] != column) continue;
+        if (weight) pack_tap(p, s, tap, c, y * v->kernel[1] + x, weight);
+        else p->offset[s->first + tap] = tap_offset(p, c, y, x);
+        tap++;
+      }
+    }
+  }
+  s->taps = tap;
+}
+
+static void fill_taps(plan *p, const char *weight)
+{
+  int64_t first = 0;
+  for (int64_t i = 0; i < p->passes; i++) {
+    pass *s = &p->pass[i];
+    int64_t residue[2] = {i / p->to_step[1], i % p->to_step[1]};
+    *s = (pass){.first = first};
+    for (int d = 0; d < 2 && p->adjoint; d++) {
+      int64_t padding = p->v->padding[d];
+      s->origin[d] = padding / p->to_step[d] * p->to_step[d] + residue[d] - padding;
+    }
+    fill_pass(p, s, residue[0], residue[1], NULL);
+    if (weight) fill_pass(p, s, residue[0], residue[1], weight);
+    first += s->taps;
+  }
+  for (int i = 0; i < 3; i++) p->offset[p->taps + i] = p->taps ? p->offset[p->taps - 1] : 0;
+}
+
+static void fill_bias(plan *p, const char *bias)
+{
+  int64_t size = p->k->size, count = p->channels[1];
+  p->k->fill(p->bias, NULL, p->v->groups * p->padded);
+  for (int64_t g = 0; g < p->v->groups && bias; g++)
+    memcpy(p->bias + g * p->padded * size, bias + g * count * size, (size_t)(count * size));
+}
+
+/* ---- packing a unit's source ---- */
+
+static unit unit_at(const plan *p, int64_t index)
+{
+  unit u = {.group = index % p->v->groups};
+  index /= p->v->groups;
+  u.row = index % p->bands * p->rows;
+  u.image = index / p->bands * p->stacked;
+  u.rows = lm_min64(p->rows, p->grid[0] - u.row);
+  u.images = lm_min64(p->stacked, p->v->images - u.image);
+  return u;
+}
+
+/* to[i] = from[i * step + first] for i < pitch, zero outside the row. */
+static void pack_row(const plan *p, char *to, const char *from, int64_t first)
+{
+  int64_t step = p->step[1], length = p->from[1], size = p->k->size;
+  int64_t begin = first >= 0 ? 0 : (-first + step - 1) / step;
+  int64_t end = first >= length ? 0 : (length - 1 - first) / step + 1;
+  begin = lm_min64(begin, p->pitch);
+  end = lm_max64(lm_min64(end, p->pitch), begin);
+  p->k->fill(to, NULL, begin);
+  if (end > begin)
+    p->k->copy(to + begin * size, 1, from + (begin * step + first) * size, step, end - begin);
+  p->k->fill(to + end * size, NULL, p->pitch - end);
+}
+
+/* One channel of one image, one residue of rows and columns. */
+static void pack_plane(const plan *p, const unit *u, char *to, const char *from, int64_t row,
+                       int64_t column)
+{
+  int64_t size = p->k->size;
+  for (int64_t r = 0; r < u->rows + p->halo[0]; r++, to += p->pitch * size) {
+    int64_t y = (u->row + r) * p->step[0] + row - p->pad[0];
+    if (y < 0 || y >= p->from[0]) p->k->fill(to, NULL, p->pitch);
+    else pack_row(p, to, from + y * p->from[1] * size, column - p->pad[1]);
+  }
+}
+
+static void pack_unit(const plan *p, const unit *u, const char *source, char *pack)
+{
+  int64_t size = p->k->size, area = p->from[0] * p->from[1];
+  for (int64_t i = 0; i < u->images; i++) {
+    int64_t first = ((u->image + i) * p->v->groups + u->group) * p->channels[0];
+    for (int64_t c = 0; c < p->channels[0]; c++) {
+      for (int64_t f = 0; f < p->phases[0] * p->phases[1]; f++) {
+        int64_t plane = c * p->phases[0] * p->phases[1] + f;
+        char *to = pack + (plane * p->plane + i * p->height * p->pitch) * size;
+        pack_plane(p, u, to, source + (first + c) * area * size, f / p->phases[1],
+                   f % p->phases[1]);
+      }
+    }
+  }
+}
+
+/* Positions from the unit's first to its last. */
+static int64_t unit_positions(const plan *p, const unit *u)
+{
+  return ((u->images - 1) * p->height + u->rows - 1) * p->pitch + p->grid[1];
+}
+
+static void copy_columns(const plan *p, const int64_t *offset, int64_t taps, int64_t n,
+                         const char *pack, char *columns)
+{
+  size_t bytes = (size_t)(n * p->k->size);
+  for (int64_t t = 0; t < taps; t++)
+    memcpy(columns + (size_t)t * bytes, pack + offset[t] * p->k->size, bytes);
+}
+
+/* ---- forward and adjoint ---- */
+
+/* Where the rows of a block of channels of a pass go. */
+typedef struct target {
+  const plan *p;
+  const unit *u;
+  const pass *s;
+  char *to;        /* channel 0 of the block in the unit's first image */
+  int64_t area, image_step; /* of a destination channel, of an image */
+} target;
+
+static char *target_at(const target *t, int64_t image, int64_t row, int64_t column)
+{
+  int64_t y = (t->u->row + row) * t->p->to_step[0] + t->s->origin[0];
+  if (y < 0 || y >= t->p->to[0]) return NULL;
+  int64_t at = image * t->image_step + y * t->p->to[1] + column;
+  return t->to + at * t->p->k->size;
+}
+
+/* Copy the positions of a tile that lie in the destination, row by row. */
+static void store_tile(const target *t, const char *tile, int64_t width, int64_t channels,
+                       int64_t position)
+{
+  const plan *p = t->p;
+  int64_t size = p->k->size, step = p->to_step[1];
+  for (int64_t i = 0; i < width;) {
+    int64_t row = (position + i) / p->pitch, column = (position + i) % p->pitch;
+    int64_t run = lm_min64(width - i, p->pitch - column);
+    int64_t image = row / p->height, begin = column, end = lm_min64(column + run, p->grid[1]);
+    row %= p->height;
+    if (image >= t->u->images) return;
+    if (begin * step + t->s->origin[1] < 0) begin++; /* the origin lies above -step */
+    if ((end - 1) * step + t->s->origin[1] >= p->to[1]) end--;
+    char *to = row < t->u->rows
+                   ? target_at(t, image, row, begin * step + t->s->origin[1])
+                   : NULL;
+    if (to && end > begin)
+      for (int64_t o = 0; o < channels; o++)
+        p->k->copy(to + o * t->area * size, step,
+                   tile + (o * width + i + begin - column) * size, 1, end - begin);
+    i += run;
+  }
+}
+
+/* All positions of one block of channels in one pass. */
+static void run_block(const target *t, const char *pack, const char *weight, const char *bias,
+                      int64_t block, int64_t channels)
+{
+  const plan *p = t->p;
+  int64_t size = p->k->size, width = tile_width(p->k, block);
+  _Alignas(64) char tile[16 * LM_CONV_BYTES];
+  const int64_t *offset = p->offset + t->s->first;
+  bool plain = p->to_step[1] == 1 && channels == block;
+  for (int64_t image = 0; image < t->u->images; image++) {
+    int64_t start = image * p->height * p->pitch;
+    int64_t row = 0, column = 0;
+    while (row < t->u->rows) {
+      int64_t at = start + row * p->pitch + column;
+      const char *x = pack + at * size;
+      char *to = NULL;
+      if (plain && column + width <= p->grid[1]) to = target_at(t, image, row, column);
+      if (to) {
+        p->k->tile[block](x, offset, t->s->taps, weight, bias, to, t->area);
+      } else {
+        p->k->tile[block](x, offset, t->s->taps, weight, bias, tile, width);
+        store_tile(t, tile, width, channels, at);
+      }
+      for (column += width; column >= p->grid[1] && row < t->u->rows; row++)
+        column = lm_max64(column - p->pitch, 0);
+    }
+  }
+}
+
+/* All positions and channels of one pass, a chunk of taps at a time. */
+static void run_columns(const target *t, char *pack, const char *weight, const char *bias)
+{
+  const plan *p = t->p;
+  int64_t size = p->k->size, count = p->channels[1], n = unit_positions(p, t->u);
+  char *columns = pack + round_up(pack_elements(p) * size, 64);
+  char *sums = columns + p->chunk * p->plane * size;
+  for (int64_t o = 0; o < count; o++) p->k->fill(sums + o * n * size, bias + o * size, n);
+  for (int64_t i = 0, taps; i < t->s->taps; i += taps) {
+    taps = lm_min64(p->chunk, t->s->taps - i);
+    copy_columns(p, p->offset + t->s->first + i, taps, n, pack, columns);
+    p->k->gemm(true, false, count, n, taps, weight + i * count * size, count, columns, n, 1,
+               sums, n);
+  }
+  store_tile(t, sums, n, count, 0);
+}
+
+static void run_unit(const plan *p, const unit *u, char *pack, char *to)
+{
+  int64_t size = p->k->size, count = p->channels[1];
+  target t = {.p = p, .u = u, .area = p->to[0] * p->to[1]};
+  t.image_step = p->v->groups * count * t.area;
+  int64_t first = (u->image * p->v->groups + u->group) * count;
+  for (int64_t i = 0; i < p->passes; i++) {
+    t.s = &p->pass[i];
+    for (int64_t o = 0, block; o < count; o += block) {
+      int64_t at = (u->group * p->taps + t.s->first) * p->padded + t.s->taps * o;
+      const char *weight = p->weight + at * size;
+      const char *bias = p->bias + (u->group * p->padded + o) * size;
+      block = block_size(p, count - o);
+      t.to = to + (first + o) * t.area * size;
+      if (p->columns) run_columns(&t, pack, weight, bias);
+      else run_block(&t, pack, weight, bias, block, lm_min64(count - o, block));
+    }
+  }
+}
+
+/* The unit as one product: weight [channels, taps] times packed source [taps, positions]. */
+static void run_matrix(const plan *p, const unit *u, const char *source, const char *pack,
+                       const char *weight, const char *bias, char *to)
+{
+  int64_t size = p->k->size, count = p->channels[1], area = p->to[0] * p->to[1];
+  int64_t n = u->rows * p->grid[1], skip = u->row * p->grid[1], pitch = p->plane;
+  int64_t channel = (u->image * p->v->groups + u->group) * count;
+  char *c = to + (channel * area + skip) * size;
+  const char *a = weight + u->group * count * p->taps * size;
+  if (p->pointwise) {
+    pitch = area;
+    channel = (u->image * p->v->groups + u->group) * p->channels[0];
+    pack = source + (channel * area + skip) * size;
+  }
+  for (int64_t o = 0; o < count && bias; o++)
+    p->k->fill(c + o * area * size, bias + (u->group * count + o) * size, n);
+  p->k->gemm(p->adjoint, false, count, n, p->taps, a, p->adjoint ? count : p->taps, pack,
+             pitch, bias != NULL, c, area);
+}
+
+static lm_status run(plan *p, const void *source, const void *weight, const void *bias,
+                     void *to)
+{
+  int64_t elements = pack_elements(p) + 64;
+  if (p->columns) elements += (p->chunk + p->channels[1]) * p->plane;
+  plan_carve(p, elements, !p->matrix);
+  LM_TRY(lm_device_alloc(p->v->device, p->bytes, &p->memory));
+  plan_carve(p, elements, !p->matrix);
+  if (!p->matrix) {
+    fill_taps(p, weight);
+    fill_bias(p, bias);
+  }
+#pragma omp parallel num_threads(p->threads) if (p->threads > 1)
+  {
+    char *pack = p->pack + p->pack_bytes * (size_t)omp_get_thread_num();
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < p->units; i++) {
+      unit u = unit_at(p, i);
+      if (!p->pointwise) pack_unit(p, &u, source, pack);
+      if (p->matrix) run_matrix(p, &u, source, pack, weight, bias, to);
+      else run_unit(p, &u, pack, to);
+    }
+  }
+  lm_device_free(p->v->device, p->memory, p->bytes);
+  return LM_OK;
+}
+
+lm_status lm_conv_forward(const lm_conv *v, const void *x, const void *weight,
+                          const void *bias, void *y)
+{
+  plan p;
+  plan_init(&p, v, false, false);
+  return run(&p, x, weight, bias, y);
+}
+
+lm_status lm_conv_adjoint(const lm_conv *v, const void *y, const void *weight,
+                          const void *bias, void *x)
+{
+  plan p;
+  plan_init(&p, v, true, false);
+  return run(&p, y, weight, bias, x);
+}
+
+/* ---- gradient of the weight ---- */
+
+/* A slot sums the units [slot * units / slots, (slot + 1) * units / slots). Large weights have
+ * few slots, and the threads of a slot share the output channels instead. */
+typedef struct weight_job {
+  plan p;
+  int64_t slots, parts;
+  int64_t pitch;     /* of a packed row of gy */
+  char *partial;     /* [slots - 1, weight]; slot 0 sums in the result */
+} weight_job;
+
+/* gy of the unit on the pitch of the packed source, zero at positions that do not exist, and
+ * in the channels that fill up the last block. */
+static void pack_gradient(const weight_job *j, const unit *u, const char *gy, char *to,
+                          int64_t first, int64_t last)
+{
+  const plan *p = &j->p;
+  int64_t size = p->k->size, area = p->to[0] * p->to[1], width = p->to[1];
+  p->k->fill(to, NULL, round_up(last - first, 4) * j->pitch);
+  for (int64_t i = 0; i < u->images; i++) {
+    int64_t channel = ((u->image + i) * p->v->groups + u->group) * p->channels[1];
+    for (int64_t o = first; o < last; o++) {
+      const char *from = gy + ((channel + o) * area + u->row * width) * size;
+      char *row = to + ((o - first) * j->pitch + i * p->height * p->pitch) * size;
+      for (int64_t r = 0; r < u->rows; r++)
+        memcpy(row + r * p->pitch * size, from + r * width * size, (size_t)(width * size));
+    }
+  }
+}
+
+/* Add the unit's share to the sums of channels [first, last). */
+static void weight_unit(const weight_job *j, const unit *u, const char *pack, const char *gy,
+                        char *sums, int64_t first, int64_t last)
+{
+  const plan *p = &j->p;
+  int64_t size = p->k->size;
+  int64_t count = round_up(unit_positions(p, u), p->k->lanes);
+  _Alignas(64) char sum[16 * sizeof(double)];
+  for (int64_t o = first; o < last; o += 4) {
+    int64_t channels = lm_min64(last - o, 4);
+    for (int64_t t = 0; t < p->taps; t += 4) {
+      p->k->dot[channels > 1](gy + (o - first) * j->pitch * size, j->pitch, pack,
+                              p->offset + t, count, sum);
+      for (int64_t i = 0; i < channels; i++) {
+        int64_t at = (u->group * p->channels[1] + o + i) * p->taps + t;
+        p->k->add(sums + at * size, sum + 4 * i * size, lm_min64(p->taps - t, 4));
+      }
+    }
+  }
+}
+
+/* The same through the BLAS, a chunk of taps at a time. */
+static void weight_columns(const weight_job *j, const unit *u, const char *pack,
+                           const char *gy, char *sums, int64_t first, int64_t last)
+{
+  const plan *p = &j->p;
+  int64_t size = p->k->size, n = unit_positions(p, u);
+  char *columns = (char *)gy + round_up(p->channels[1], 4) * j->pitch * size;
+  char *to = sums + (u->group * p->channels[1] + first) * p->taps * size;
+  for (int64_t t = 0, taps; t < p->taps; t += taps) {
+    taps = lm_min64(p->chunk, p->taps - t);
+    copy_columns(p, p->offset + t, taps, n, pack, columns);
+    p->k->gemm(false, true, last - first, taps, n, gy, j->pitch, columns, n, 1, to + t * size,
+               p->taps);
+  }
+}
+
+/* The same for a packed source that is the matrix: gy [channels, positions] times packed source, transposed. */
+static void weight_matrix(const weight_job *j, const unit *u, const char *x, const char *pack,
+                          const char *gy, char *sums, int64_t first, int64_t last)
+{
+  const plan *p = &j->p;
+  int64_t size = p->k->size, area = p->to[0] * p->to[1];
+  int64_t skip = u->row * p->grid[1], pitch = p->plane;
+  int64_t image = u->image * p->v->groups + u->group;
+  if (p->pointwise) {
+    pitch = area;
+    pack = x + (image * p->channels[0] * area + skip) * size;
+  }
+  const char *a = gy + ((image * p->channels[1] + first) * area + skip) * size;
+  char *c = sums + (u->group * p->channels[1] + first) * p->taps * size;
+  p->k->gemm(false, true, last - first, p->taps, u->rows * p->grid[1], a, area, pack, pitch, 1,
+             c, p->taps);
+}
+
+/* The units of one slot for one part of the channels. */
+static void weight_slot(const weight_job *j, int64_t slot, int64_t part, const char *x,
+                        const char *gy, char *sums, char *pack)
+{
+  const plan *p = &j->p;
+  int64_t blocks = (p->channels[1] + 3) / 4;
+  int64_t first = blocks * part / j->parts * 4;
+  int64_t last = lm_min64(blocks * (part + 1) / j->parts * 4, p->channels[1]);
+  if (first == last) return;
+  char *gradient = pack + round_up(pack_elements(p) * p->k->size, 64);
+  memset(pack, 0, p->pack_bytes); /* what lies between packed rows meets zeros of gy */
+  for (int64_t i = p->units * slot / j->slots; i < p->units * (slot + 1) / j->slots; i++) {
+    unit u = unit_at(p, i);
+    if (!p->pointwise) pack_unit(p, &u, x, pack);
+    if (p->matrix) {
+      weight_matrix(j, &u, x, pack, gy, sums, first, last);
+    } else {
+      pack_gradient(j, &u, gy, gradient, first, last);
+      if (p->columns) weight_columns(j, &u, pack, gradient, sums, first, last);
+      else weight_unit(j, &u, pack, gradient, sums, first, last);
+    }
+  }
+}
+
+static void weight_carve(weight_job *j, int64_t total)
+{
+  plan *p = &j->p;
+  int64_t elements = pack_elements(p) + 64;
+  if (!p->matrix) elements += round_up(p->channels[1], 4) * j->pitch;
+  if (p->columns) elements += p->chunk * p->plane;
+  plan_carve(p, elements, false);
+  j->partial = carve(p, (size_t)((j->slots - 1) * total * p->k->size));
+}
+
+lm_status lm_conv_weight(const lm_conv *v, const void *x, const void *gy, void *gweight)
+{
+  weight_job j;
+  plan *p = &j.p;
+  plan_init(p, v, false, true);
+  int64_t size = p->k->size, total = v->groups * p->channels[1] * p->taps;
+  int64_t most = lm_max64((64 << 20) / lm_max64(total * size, 1), 1);
+  j.slots = lm_max64(lm_min64(lm_min64(p->threads, p->units), most), 1);
+  j.parts = p->threads / j.slots;
+  j.pitch = round_up(p->plane, p->k->lanes);
+  weight_carve(&j, total);
+  LM_TRY(lm_device_alloc(v->device, p->bytes, &p->memory));
+  weight_carve(&j, total);
+  fill_taps(p, NULL);
+#pragma omp parallel num_threads(p->threads) if (p->threads > 1)
+  {
+    char *pack = p->pack + p->pack_bytes * (size_t)omp_get_thread_num();
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < j.slots; i++)
+      p->k->fill(i ? j.partial + (i - 1) * total * size : gweight, NULL, total);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < j.slots * j.parts; i++) {
+      int64_t slot = i / j.parts;
+      char *sums = slot ? j.partial + (slot - 1) * total * size : gweight;
+      weight_slot(&j, slot, i % j.parts, x, gy, sums, pack);
+    }
+  }
+  for (int64_t i = 1; i < j.slots; i++)
+    p->k->add(gweight, j.partial + (i - 1) * total * size, total);
+  lm_device_free(v->device, p->memory, p->bytes);
+  return LM_OK;
+}

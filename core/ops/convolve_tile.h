@@ -1,0 +1,120 @@
+/* convolve_tile.h: the innermost loops of convolve.c for one element type. Included once per
+ * type with T (element), V (vector of LM_CONV_BYTES bytes) and NAME(x) defined.
+ *
+ * A tile is `block` output channels times a few vectors of neighbouring positions, held in
+ * registers while all taps (input channel, kernel row, kernel column) pass by. Tap t of
+ * position i reads x[offset[t] + i]; its weights for the block lie at w[t * block]. */
+
+#define LANES ((int64_t)(LM_CONV_BYTES / sizeof(T)))
+
+static inline V NAME(load)(const T *p)
+{
+  V v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+#define TILE(block, vectors)                                                             \
+  static void NAME(tile_##block)(const void *xs, const int64_t *offset, int64_t taps,    \
+                                 const void *weight, const void *bias, void *to,         \
+                                 int64_t pitch)                                          \
+  {                                                                                      \
+    const T *x = xs, *w = weight, *b = bias;                                             \
+    V a[block][vectors], u[vectors];                                                     \
+    _Pragma("GCC unroll 8") for (int o = 0; o < block; o++)                              \
+      _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++) a[o][i] = (V){0} + b[o]; \
+    for (int64_t t = 0; t < taps; t++, w += block) {                                     \
+      const T *p = x + offset[t];                                                        \
+      _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++)                          \
+        u[i] = NAME(load)(p + i * LANES);                                                \
+      _Pragma("GCC unroll 8") for (int o = 0; o < block; o++)                            \
+        _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++) a[o][i] += w[o] * u[i]; \
+    }                                                                                    \
+    _Pragma("GCC unroll 8") for (int o = 0; o < block; o++)                              \
+      memcpy((T *)to + o * pitch, a[o], sizeof a[o]);                                    \
+  }
+TILE(1, 4)
+TILE(2, 4)
+TILE(3, 4)
+TILE(4, 4)
+TILE(8, 2)
+#undef TILE
+
+/* sum[o * 4 + t] = sum over i < count of g[o * pitch + i] * x[offset[t] + i], for `block`
+ * channels and four taps; count is a multiple of LANES. */
+#define DOT(block)                                                                       \
+  static void NAME(dot_##block)(const void *gs, int64_t pitch, const void *xs,           \
+                                const int64_t *offset, int64_t count, void *sum)         \
+  {                                                                                      \
+    const T *g = gs, *x0 = (const T *)xs + offset[0], *x1 = (const T *)xs + offset[1];   \
+    const T *x2 = (const T *)xs + offset[2], *x3 = (const T *)xs + offset[3];            \
+    V a[block][4];                                                                       \
+    memset(a, 0, sizeof a);                                                              \
+    for (int64_t i = 0; i < count; i += LANES) {                                         \
+      V u0 = NAME(load)(x0 + i), u1 = NAME(load)(x1 + i);                                \
+      V u2 = NAME(load)(x2 + i), u3 = NAME(load)(x3 + i);                                \
+      _Pragma("GCC unroll 4") for (int o = 0; o < block; o++) {                          \
+        V v = NAME(load)(g + o * pitch + i);                                             \
+        a[o][0] += v * u0;                                                               \
+        a[o][1] += v * u1;                                                               \
+        a[o][2] += v * u2;                                                               \
+        a[o][3] += v * u3;                                                               \
+      }                                                                                  \
+    }                                                                                    \
+    for (int k = 0; k < 4 * block; k++) {                                                \
+      T total = 0;                                                                       \
+      for (int l = 0; l < LANES; l++) total += a[k / 4][k % 4][l];                       \
+      ((T *)sum)[k] = total;                                                             \
+    }                                                                                    \
+  }
+DOT(1)
+DOT(4)
+#undef DOT
+
+/* to[i * to_step] = from[i * from_step] */
+static void NAME(copy)(void *to, int64_t to_step, const void *from, int64_t from_step,
+                       int64_t count)
+{
+  T *restrict t = to;
+  const T *restrict f = from;
+  if (to_step == 1 && from_step == 1) {
+    memcpy(t, f, (size_t)count * sizeof(T));
+  } else if (to_step == 1 && from_step == 2) {
+    for (int64_t i = 0; i < count; i++) t[i] = f[2 * i];
+  } else {
+    for (int64_t i = 0; i < count; i++) t[i * to_step] = f[i * from_step];
+  }
+}
+
+/* to[i] += from[i] */
+static void NAME(add)(void *to, const void *from, int64_t count)
+{
+  T *restrict t = to;
+  const T *restrict f = from;
+  for (int64_t i = 0; i < count; i++) t[i] += f[i];
+}
+
+static void NAME(fill)(void *to, const void *value, int64_t count)
+{
+  T *t = to, v = value ? *(const T *)value : 0;
+  for (int64_t i = 0; i < count; i++) t[i] = v;
+}
+
+static void NAME(gemm)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const void *a,
+                       int64_t lda, const void *b, int64_t ldb, int beta, void *c,
+                       int64_t ldc)
+{
+  GEMM(ta, tb, m, n, k, 1, a, lda, b, ldb, (T)beta, c, ldc);
+}
+
+static const kernels NAME(kernels) = {
+    sizeof(T), LANES,
+    {NULL, NAME(tile_1), NAME(tile_2), NAME(tile_3), NAME(tile_4), [8] = NAME(tile_8)},
+    {NAME(dot_1), NAME(dot_4)},
+    NAME(copy), NAME(add), NAME(fill), NAME(gemm)};
+
+#undef LANES
+#undef T
+#undef V
+#undef NAME
+#undef GEMM

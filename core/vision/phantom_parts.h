@@ -1,0 +1,58 @@
+/* phantom_parts.h: what the phantom's own files share (tree, background, rendering).
+ *
+ * Field units: the image is the square [0, 1] x [0, 1], x to the right, y down; lengths are
+ * shares of the image side. Heart units: the heart is an ellipsoid of about unit radius
+ * around the origin; `lm_phantom_view` projects them into the field. Attenuation is an
+ * optical density (natural logarithm): grey = exposure * exp(-density). */
+#ifndef LUMEN_PHANTOM_PARTS_H
+#define LUMEN_PHANTOM_PARTS_H
+
+#include "base/base.h"
+#include "base/rng.h"
+
+/* One point of a projected centre line. */
+typedef struct lm_phantom_node {
+  float x, y, r; /* field units */
+  float stretch; /* path length through the lumen / that of a vessel across the beam, >= 1 */
+  float iodine;  /* share of full contrast filling, 0..1 */
+  float s;       /* length from the branch's start, field units */
+} lm_phantom_node;
+
+typedef struct lm_phantom_branch {
+  int64_t first, count; /* nodes of this branch */
+  float parent_r;       /* radius of the vessel it leaves, field units; 0: none */
+} lm_phantom_branch;
+
+enum { LM_PHANTOM_BRANCHES = 320, LM_PHANTOM_NODES = 24576 };
+
+typedef struct lm_phantom_view {
+  double right[3], up[3], toward[3]; /* image axes in patient axes (left, back, head) */
+  double lao, cranial;               /* radians; RAO and caudal are negative */
+  double scale, x0, y0;              /* field = (x0 + scale * right, y0 - scale * up) */
+  double axis[3][3], semi[3];        /* the heart ellipsoid: unit axes, semi-axes */
+} lm_phantom_view;
+
+typedef struct lm_phantom_tree {
+  lm_phantom_view view;
+  bool left;                         /* left coronary artery, else right */
+  int64_t branch_count, node_count;
+  lm_phantom_branch branches[LM_PHANTOM_BRANCHES];
+  lm_phantom_node nodes[LM_PHANTOM_NODES];
+} lm_phantom_tree;
+
+/* A stream for one purpose of one frame. */
+static inline lm_rng lm_phantom_rng(uint64_t seed, uint64_t index, const char *purpose,
+                                    uint64_t attempt)
+{
+  return lm_rng_make(lm_mix(seed, index), lm_mix(lm_hash_name(purpose), attempt));
+}
+
+/* Grow and project one tree; branch 0 starts at the ostium. */
+lm_status lm_phantom_tree_grow(lm_phantom_tree *tree, lm_rng *rng, bool hard);
+
+/* density [size, size] = anatomy without vessels (soft tissue, heart, diaphragm, spine,
+ * ribs), mean 0, standard deviation 1 inside the field. */
+lm_status lm_phantom_background(float *density, int64_t size, const lm_phantom_view *view,
+                                lm_rng *rng, bool hard);
+
+#endif

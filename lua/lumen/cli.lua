@@ -1,0 +1,195 @@
+-- What the program `lumen` does with its arguments. main(args) returns the exit code:
+-- 0 done, 1 an error was shown, 2 wrong arguments, 143 stopped by SIGTERM.
+local core = require "lumen.core"
+local options = require "lumen.options"
+
+local usage = [[
+usage: lumen                          interactive prompt (-i: also when input is a pipe)
+       lumen file.lua [key=value ...] run a Lua file; a recipe it returns is run
+       lumen file.lua --help          the recipe's options
+       lumen -e 'chunk'               run a chunk of Lua
+       lumen --version                build, BLAS, threads
+       lumen <command> ...            a command of lua/lumen/commands/
+]]
+
+local function version()
+  local b = core.build()
+  return ("lumen %s\nbuild    %s, gcc %s\nblas     %s (core %s)\nthreads  %d\ngpu      none\n")
+    :format(b.version, b.arch, b.compiler, b.blas, b.blas_core, core.threads())
+end
+
+-- help(): the operations; help "matmul" or help(lumen.matmul): one of them; help(recipe).
+local function help(what)
+  if type(what) == "table" and what.is_recipe then return print(what:help()) end
+  local names = {}
+  for _, op in ipairs(core.ops) do
+    if not op.internal then names[#names + 1] = op.name end
+    if what ~= nil and (op.name == what or core[op.name] == what) then
+      return print(("%s(%s)\n  %s"):format(op.name, op.signature, op.doc))
+    end
+  end
+  if what ~= nil then
+    local near = type(what) == "string" and options.nearest(what, names)
+    return print(("no operation %s%s"):format(tostring(what),
+      near and ("; did you mean %s?"):format(near) or ""))
+  end
+  table.sort(names)
+  print(table.concat(names, " "))
+end
+
+-- Globals of the prompt and of -e: lumen and the helpers; assigning makes a global, reading
+-- an unknown one is an error with a suggestion.
+local function environment()
+  local lumen = require "lumen.init"
+  local known = { lumen = lumen, help = help, recipe = lumen.recipe }
+  setmetatable(_G, { __index = function(_, name)
+    if known[name] then return known[name] end
+    if name == "show" then return lumen.show end
+    local names = { "lumen", "help", "recipe", "show" }
+    for key in next, _G do names[#names + 1] = tostring(key) end
+    table.sort(names)
+    local near = options.nearest(tostring(name), names)
+    error(("there is no global '%s'%s"):format(tostring(name),
+      near and ("\nhint: did you mean %s?"):format(near) or ""), 2)
+  end })
+end
+
+local function message_of(e)
+  if type(e) == "table" and e.message then return e.message end
+  return tostring(e)
+end
+
+local function print_results(n, ...)
+  if n > 0 then print(...) end
+end
+
+-- A chunk as an expression if it is one, else as statements. Nil and "more" when the text is
+-- the beginning of something.
+local function compile(text)
+  local chunk = load("return " .. text, "=prompt", "t")
+  if chunk then return chunk end
+  local message
+  chunk, message = load(text, "=prompt", "t")
+  if not chunk and message:match("<eof>$") then return nil, "more" end
+  return chunk, message
+end
+
+local function run_chunk(chunk)
+  local result = table.pack(xpcall(chunk, function(e)
+    return type(e) == "table" and e or tostring(e)
+  end))
+  if not result[1] then
+    io.stderr:write(message_of(result[2]), "\n")
+    return false
+  end
+  print_results(result.n - 1, table.unpack(result, 2, result.n))
+  return true
+end
+
+-- Reads lines until the input ends; goes on after errors.
+local function prompt(visible)
+  environment()
+  local pending
+  while true do
+    if visible then
+      io.stdout:write(pending and ">> " or "> ")
+      io.stdout:flush()
+    end
+    local line = io.read("L")
+    if not line then break end
+    local text = pending and pending .. line or line
+    local chunk, why = compile(text)
+    pending = nil
+    if chunk then
+      run_chunk(chunk)
+    elseif why == "more" then
+      pending = text
+    else
+      io.stderr:write(why, "\n")
+    end
+  end
+  if pending then io.stderr:write("the input ends inside a statement\n") end
+  if visible then io.stdout:write("\n") end
+  return 0
+end
+
+-- key=value pairs for a recipe, from arguments `first` on; "help" when asked for.
+local function overrides(args, first)
+  local list = {}
+  for i = first, #args do
+    if args[i] == "--help" or args[i] == "-h" then return "help" end
+    local key, value = options.split(args[i])
+    list[#list + 1] = { key, value }
+  end
+  return list
+end
+
+local function run_file(args)
+  local chunk, message = loadfile(args[1], "t")
+  if not chunk then error(message, 0) end
+  _G.arg = { [0] = args[1], table.unpack(args, 2) }
+  local value = chunk(table.unpack(args, 2))
+  if type(value) == "table" and value.is_recipe then
+    local list = overrides(args, 2)
+    if list == "help" then
+      io.stdout:write(value:help())
+      return 0
+    end
+    core.catch_terminate()
+    require("lumen.run").execute(value, list)
+  end
+  return math.type(value) == "integer" and value or 0
+end
+
+local function run_command(args)
+  local name = args[1]
+  if name:match("^[%w_]+$") and package.searchpath("lumen.commands." .. name, package.path) then
+    return require("lumen.commands." .. name)(table.unpack(args, 2)) or 0
+  end
+  error(("there is no file and no command %s"):format(name), 0)
+end
+
+local function dispatch(args)
+  local first = args[1]
+  if not first then return prompt(true) end
+  if first == "-i" then return prompt(true) end
+  if first == "--version" then
+    io.stdout:write(version())
+    return 0
+  elseif first == "--help" or first == "-h" then
+    io.stdout:write(usage)
+    return 0
+  elseif first == "-e" then
+    if not args[2] then
+      io.stderr:write(usage)
+      return 2
+    end
+    environment()
+    local chunk, message = load(args[2], "=-e", "t")
+    if not chunk then error(message, 0) end
+    chunk(table.unpack(args, 3))
+    return 0
+  elseif first:sub(1, 1) == "-" then
+    io.stderr:write(("lumen: unknown option %s\n"):format(first), usage)
+    return 2
+  end
+  if first:match("%.lua$") or core.fs.exists(first) then return run_file(args) end
+  return run_command(args)
+end
+
+-- A traceback is shown for errors that carry a place in a file (those of the core's checks
+-- and of Lua), with LUMEN_TRACEBACK set.
+local function main(args)
+  local ok, result = xpcall(dispatch, function(e)
+    if type(e) == "string" and os.getenv("LUMEN_TRACEBACK") then
+      return debug.traceback(e, 2)
+    end
+    return e
+  end, args)
+  if ok then return result end
+  io.stdout:flush()
+  io.stderr:write("lumen: ", message_of(result), "\n")
+  return type(result) == "table" and result.terminated and 143 or 1
+end
+
+return { main = main, help = help }

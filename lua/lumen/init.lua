@@ -1,0 +1,33 @@
+-- lumen: the module table. Everything in C (tensors, operations, files, vision, the loader)
+-- comes from lumen.core; the parts written in Lua load at their first use.
+local core = require "lumen.core"
+
+local lumen = {}
+
+local parts = {
+  nn = "lumen.nn", models = "lumen.models", masking = "lumen.masking",
+  loss = "lumen.loss", metrics = "lumen.metrics", optim = "lumen.optim",
+  schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe",
+  gradcheck = "lumen.gradcheck", picture = "lumen.picture", show = "lumen.show",
+}
+
+local function unknown(name)
+  local options = require "lumen.options"
+  local names = {}
+  for key in next, core do names[#names + 1] = key end
+  for key in next, parts do names[#names + 1] = key end
+  table.sort(names)
+  local near = options.nearest(tostring(name), names)
+  error(("lumen has no '%s'%s"):format(tostring(name),
+    near and ("\nhint: did you mean %s?"):format(near) or ""), 3)
+end
+
+return setmetatable(lumen, {
+  __index = function(_, name)
+    local value = core[name]
+    if parts[name] then value = require(parts[name]) end
+    if value == nil then unknown(name) end
+    lumen[name] = value
+    return value
+  end,
+})

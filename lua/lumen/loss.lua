@@ -1,0 +1,87 @@
+-- Losses. All return a scalar tensor (the mean over what they say) and follow gradients.
+local core = require "lumen.core"
+
+local loss = {}
+
+local function ones_except_first(x)
+  local dims = {}
+  for i = 2, #x.shape do dims[#dims + 1] = i end
+  return dims
+end
+
+-- Reconstruction loss of masked autoencoders. pred [N, L, p*p*C], image [N, C, H, W],
+-- mask: what lumen.masking returned, or f32 [N, L] with 1 = masked. Mean squared error over
+-- masked patches only; norm_pix (default true): targets normalised by each patch's own mean
+-- and unbiased variance.
+function loss.masked_mse(pred, image, mask, options)
+  local patch = math.tointeger(math.sqrt(image.shape[3] * image.shape[4] / pred.shape[2]))
+  if not patch then
+    error(("masked_mse: %d patches do not divide an image of %d x %d into squares"):format(
+      pred.shape[2], image.shape[3], image.shape[4]), 2)
+  end
+  if type(mask) == "table" then mask = mask.mask end
+  local norm_pix = not options or options.norm_pix ~= false
+  return core.masked_mse(pred, image, mask, { patch = patch, norm_pix = norm_pix })
+end
+
+-- Binary cross-entropy of logits against targets in [0, 1], mean over all elements.
+function loss.bce_with_logits(logits, target, options)
+  return core.bce_with_logits(logits, target, nil, options)
+end
+
+-- 1 - (2 sum(p t) + smooth) / (sum p + sum t + smooth), p = sigmoid(logits). Per sample and
+-- averaged; options.batch = true: one Dice over the whole batch. smooth = 1e-5.
+function loss.dice(logits, target, options)
+  local smooth = options and options.smooth or 1e-5
+  local p = logits:sigmoid()
+  local dims = ones_except_first(p)
+  if options and options.batch then table.insert(dims, 1, 1) end
+  local overlap = core.sum(p * target, { dims = dims })
+  local total = core.sum(p, { dims = dims }) + core.sum(target, { dims = dims })
+  return 1 - core.mean((2 * overlap + smooth) / (total + smooth))
+end
+
+-- The segmentor's loss: half cross-entropy, half Dice over the whole batch.
+function loss.bce_dice(logits, target, options)
+  local share = options and options.bce or 0.5
+  return share * loss.bce_with_logits(logits, target)
+    + (1 - share) * loss.dice(logits, target, { batch = not options or options.batch ~= false })
+end
+
+local function pool(x, h, w)
+  return core.max_pool2d(x, { size = { h, w }, stride = { 1, 1 },
+                              padding = { h // 2, w // 2 } })
+end
+local function erode(x) return core.minimum(-pool(-x, 3, 1), -pool(-x, 1, 3)) end
+local function opened(x) return pool(erode(x), 3, 3) end
+
+-- Differentiable skeleton of probabilities [N, 1, H, W] (Shit et al. 2021).
+function loss.soft_skeleton(x, iterations)
+  local skeleton = (x - opened(x)):relu()
+  for _ = 1, iterations do
+    x = erode(x)
+    local delta = (x - opened(x)):relu()
+    skeleton = skeleton + (delta - skeleton * delta):relu()
+  end
+  return skeleton
+end
+
+-- 1 - soft clDice over the whole batch. options: iterations = 10, smooth = 1.
+function loss.soft_cldice(logits, target, options)
+  local iterations = options and options.iterations or 10
+  local smooth = options and options.smooth or 1
+  local p = logits:sigmoid()
+  local skeleton_p = loss.soft_skeleton(p, iterations)
+  local skeleton_t = core.no_grad(function() return loss.soft_skeleton(target, iterations) end)
+  local precision = (core.sum(skeleton_p * target) + smooth) / (core.sum(skeleton_p) + smooth)
+  local sensitivity = (core.sum(skeleton_t * p) + smooth) / (core.sum(skeleton_t) + smooth)
+  return 1 - 2 * precision * sensitivity / (precision + sensitivity)
+end
+
+-- VasoMIM's consistency: the frozen segmentor must see in the reconstruction [N, 3, H, W]
+-- the vessels (probabilities [N, 1, H, W], no gradient) that it saw in the image.
+function loss.anatomical_consistency(segmentor, image, vessels)
+  return core.bce_with_logits(segmentor(image), vessels:detach())
+end
+
+return loss

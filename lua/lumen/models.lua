@@ -1,0 +1,13 @@
+-- lumen.models: the networks. models.mae{ model = "vit_base", size = 224 } and so on.
+local files = { vit = "lumen.models.vit", mae = "lumen.models.mae",
+                unext = "lumen.models.unext", unet = "lumen.models.unet",
+                segmenter = "lumen.models.segmenter" }
+
+return setmetatable({}, {
+  __index = function(models, name)
+    if files[name] then
+      models[name] = require(files[name])
+      return models[name]
+    end
+  end,
+})

@@ -1,0 +1,122 @@
+-- Vision transformer (Dosovitskiy et al. 2021), parameters named as in timm: cls_token,
+-- pos_embed, patch_embed.proj, blocks.N.{norm1, attn.qkv, attn.proj, norm2, mlp.fc1, mlp.fc2},
+-- norm.
+local core = require "lumen.core"
+local nn = require "lumen.nn"
+
+local vit = {}
+
+-- dim, depth, heads, patch, and the decoder that MAE puts on top of it (dim, depth, heads).
+vit.presets = {
+  vit_micro = { dim = 64, depth = 4, heads = 4, patch = 8, decoder = { 48, 2, 4 } },
+  vit_tiny = { dim = 192, depth = 12, heads = 3, patch = 16, decoder = { 192, 4, 3 } },
+  vit_small = { dim = 384, depth = 12, heads = 6, patch = 16, decoder = { 512, 8, 16 } },
+  vit_base = { dim = 768, depth = 12, heads = 12, patch = 16, decoder = { 512, 8, 16 } },
+  vit_large = { dim = 1024, depth = 24, heads = 16, patch = 16, decoder = { 512, 8, 16 } },
+  vit_huge = { dim = 1280, depth = 32, heads = 16, patch = 14, decoder = { 512, 8, 16 } },
+}
+vit.names = { "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge" }
+
+-- Options with the preset's values filled in. `o.model` names the preset ("vit_base" when
+-- nothing else is given); any field of it can be overridden.
+function vit.resolve(o)
+  local preset = vit.presets[o.model or "vit_base"]
+  if not preset then
+    error(("vit: no model %q (there are %s)"):format(o.model, table.concat(vit.names, ", ")), 3)
+  end
+  local size, patch = o.size or 224, o.patch or preset.patch
+  if size % patch ~= 0 then
+    error(("vit: size %d is not divisible by patch %d"):format(size, patch), 3)
+  end
+  return {
+    size = size, patch = patch, channels = o.channels or 3,
+    dim = o.dim or preset.dim, depth = o.depth or preset.depth,
+    heads = o.heads or preset.heads, mlp_ratio = o.mlp_ratio or 4, eps = o.eps or 1e-6,
+    decoder_dim = o.decoder_dim or preset.decoder[1],
+    decoder_depth = o.decoder_depth or preset.decoder[2],
+    decoder_heads = o.decoder_heads or preset.decoder[3],
+    drop_path = o.drop_path or 0, classes = o.classes or 0,
+    weight_init = o.weight_init,
+  }
+end
+
+-- A list of blocks whose stochastic depth grows linearly to `drop_path`.
+function vit.blocks(dim, depth, heads, o)
+  local list = {}
+  for i = 1, depth do
+    local rate = depth > 1 and o.drop_path * (i - 1) / (depth - 1) or o.drop_path
+    list[i] = nn.Block(dim, heads, { mlp_ratio = o.mlp_ratio, eps = o.eps, drop_path = rate,
+                                     weight_init = o.weight_init })
+  end
+  return nn.Sequential(list)
+end
+
+-- vit{ model = "vit_base", size = 224, patch =, channels = 3, dim =, depth =, heads =,
+-- mlp_ratio = 4, drop_path = 0, classes = 0 }. Image [N, channels, size, size] ->
+-- normalised tokens [N, 1 + L, dim], class token first; with classes > 0 -> [N, classes].
+local Vit = nn.class("Vit")
+function Vit:build(options)
+  local o = vit.resolve(options or {})
+  self.options, self.patch, self.dim, self.depth = o, o.patch, o.dim, o.depth
+  local side = o.size // o.patch
+  self.grid = { side, side }
+  self:param("cls_token", { 1, 1, o.dim }, nn.fill.normal(0.02))
+  self:param("pos_embed", { 1, 1 + side * side, o.dim }, nn.fill.values(function()
+    return nn.sincos_positions(o.dim, side, side, true)
+  end))
+  self.patch_embed = nn.PatchEmbed(o.channels, o.dim, o.patch)
+  self.blocks = vit.blocks(o.dim, o.depth, o.heads, o)
+  self.norm = nn.LayerNorm(o.dim, { eps = o.eps })
+  if o.classes > 0 then
+    self.head = nn.Linear(o.dim, o.classes, { weight_init = nn.fill.trunc_normal(0.02) })
+  end
+end
+function Vit:forward(image)
+  local tokens = self.patch_embed(image)
+  local cls = self.cls_token:expand({ image.shape[1], 1, self.dim })
+  local x = core.cat({ cls, tokens }, { dim = 2 }) + self.pos_embed
+  x = self.norm(self.blocks(x))
+  if not rawget(self, "head") then return x end
+  return self.head(x:select(2, 1))
+end
+vit.Vit = Vit
+
+-- Positions [1, 1 + rows*cols, dim] resized to another square grid, bicubically.
+function vit.resize_positions(positions, side)
+  local old = math.tointeger(math.sqrt(positions.shape[2] - 1))
+  if not old then error("resize_positions: the old grid is not square", 2) end
+  if old == side then return positions end
+  local dim = positions.shape[3]
+  local cls = positions:slice(2, 1, 1)
+  local map = positions:slice(2, 2, -1):transpose(2, 3):reshape({ 1, dim, old, old })
+  map = core.resize(map, { size = { side, side }, mode = "bicubic" })
+  return core.cat({ cls, map:flatten(3, 4):transpose(2, 3) }, { dim = 2 })
+end
+
+-- Load an encoder from a pre-training state (a MAE, a ViT, published files; "model." or
+-- "encoder." in front is cut off, decoder parts are left out, positions are resized).
+-- Raises when a parameter of the encoder is missing.
+function vit.load_encoder(model, state)
+  if type(state.model) == "table" then state = state.model end
+  if type(state.state_dict) == "table" then state = state.state_dict end
+  local taken = {}
+  for name, tensor in next, state do
+    taken[name:gsub("^module%.", ""):gsub("^encoder%.", "")] = tensor
+  end
+  if taken.pos_embed then
+    taken.pos_embed = core.no_grad(function()
+      return vit.resize_positions(taken.pos_embed:to("f32"), model.grid[1])
+    end)
+  end
+  local missing = model:load_state_dict(taken, { strict = false })
+  local lost = {}
+  for _, name in ipairs(missing) do
+    if not name:match("^head") then lost[#lost + 1] = name end
+  end
+  if #lost > 0 then
+    error(("the weights lack %d parameters of the encoder, such as %s"):format(
+      #lost, lost[1]), 2)
+  end
+end
+
+return setmetatable(vit, { __call = function(_, options) return Vit(options) end })

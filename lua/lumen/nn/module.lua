@@ -1,0 +1,239 @@
+-- Module: what every layer and model is. A module keeps its parameters, buffers and child
+-- modules in the order in which they were assigned, so names and files never depend on the
+-- order of a hash table. Names are PyTorch's: children joined with dots.
+--
+--   local Net = nn.class("Net")
+--   function Net:build(width) self.fc = nn.Linear(width, 1) end   -- a child, registered
+--   function Net:forward(x) return self.fc(x:relu()) end
+--   local net = Net(16); local y = net(x)
+--
+-- Values: parameters are filled by (seed, name) the first time a module is called or asked
+-- for its parameters as the root, so they do not depend on the order of construction.
+local core = require "lumen.core"
+
+local Module = { training = true }
+
+local function is_module(x)
+  return type(x) == "table" and rawget(x, "_entries") ~= nil
+end
+
+local function newindex(self, key, value)
+  rawset(self, key, value)
+  if is_module(value) then
+    table.insert(self._entries, { kind = "child", key = key })
+  end
+end
+
+local function class(name, parent)
+  local cls = setmetatable({ class_name = name }, {
+    __index = parent or Module,
+    __call = function(cls, ...)
+      local m = setmetatable({ _entries = {}, _filled = false }, cls)
+      m:build(...)
+      return m
+    end,
+  })
+  cls.__index = cls
+  cls.__newindex = newindex
+  cls.__name = name
+  cls.__call = function(self, ...)
+    if not rawget(self, "_filled") then self:initialize() end
+    return self:forward(...)
+  end
+  return cls
+end
+
+function Module.build() end
+
+function Module:forward()
+  error(("%s has no forward method"):format(self.class_name), 2)
+end
+
+-- Registers parameter `key`: shape {..}; init(tensor) fills it in place, nil leaves zeros.
+-- options.trainable = false: kept in the state dict, never learned.
+function Module:param(key, shape, init, options)
+  local trainable = not options or options.trainable ~= false
+  local t = core.zeros(shape, { requires_grad = trainable })
+  rawset(self, key, t)
+  table.insert(self._entries, { kind = "param", key = key, init = init,
+                                trainable = trainable })
+  return t
+end
+
+-- Registers a tensor that is part of the state, but not learned.
+function Module:buffer(key, tensor)
+  rawset(self, key, tensor)
+  table.insert(self._entries, { kind = "buffer", key = key })
+  return tensor
+end
+
+local function walk(module, prefix, visit)
+  for _, entry in ipairs(module._entries) do
+    local name = prefix .. entry.key
+    if entry.kind == "child" then
+      walk(module[entry.key], name .. ".", visit)
+    else
+      visit(name, module, entry)
+    end
+  end
+end
+
+-- All modules below and this one, parents first: a list of { name =, module = }.
+function Module:modules()
+  local list = {}
+  local function collect(module, name)
+    list[#list + 1] = { name = name, module = module }
+    for _, entry in ipairs(module._entries) do
+      if entry.kind == "child" then
+        collect(module[entry.key], name == "" and entry.key or name .. "." .. entry.key)
+      end
+    end
+  end
+  collect(self, "")
+  return list
+end
+
+-- Fill all parameters anew, each from its own random stream (seed, name).
+function Module:initialize(seed)
+  seed = seed or core.seed()
+  core.no_grad(function()
+    walk(self, "", function(name, module, entry)
+      if entry.kind == "param" and entry.init then
+        entry.init(module[entry.key]:detach(), { seed = seed, stream = "init " .. name })
+      end
+    end)
+  end)
+  for _, item in ipairs(self:modules()) do rawset(item.module, "_filled", true) end
+  return self
+end
+
+-- List of { name =, tensor =, trainable = } in order of registration.
+function Module:named_parameters()
+  if not rawget(self, "_filled") then self:initialize() end
+  local list = {}
+  walk(self, "", function(name, module, entry)
+    if entry.kind == "param" then
+      list[#list + 1] = { name = name, tensor = module[entry.key],
+                          trainable = module[entry.key].requires_grad }
+    end
+  end)
+  return list
+end
+
+-- List of the tensors that are learned.
+function Module:parameters()
+  local list = {}
+  for _, p in ipairs(self:named_parameters()) do
+    if p.trainable then list[#list + 1] = p.tensor end
+  end
+  return list
+end
+
+-- Number of learned values.
+function Module:count()
+  local n = 0
+  for _, t in ipairs(self:parameters()) do n = n + t:numel() end
+  return n
+end
+
+-- Parameters and buffers: name -> tensor (shared, not copied).
+function Module:state_dict()
+  if not rawget(self, "_filled") then self:initialize() end
+  local state = {}
+  walk(self, "", function(name, module, entry)
+    state[name] = module[entry.key]:detach()
+  end)
+  return state
+end
+
+local function shape_text(t) return "[" .. table.concat(t.shape, " x ") .. "]" end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in next, t do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+local function some(names)
+  local text = table.concat(names, ", ", 1, math.min(#names, 6))
+  return #names > 6 and ("%s and %d more"):format(text, #names - 6) or text
+end
+
+-- Copy values from name -> tensor. options.strict = false: names on one side only are
+-- returned instead of raised, as two lists (missing, unexpected). A shape that differs is
+-- always an error.
+function Module:load_state_dict(state, options)
+  local strict = not options or options.strict ~= false
+  local missing, wrong, taken, copies = {}, {}, {}, {}
+  walk(self, "", function(name, module, entry)
+    local mine, theirs = module[entry.key], state[name]
+    taken[name] = true
+    if not theirs then
+      missing[#missing + 1] = name
+    elseif shape_text(mine) ~= shape_text(theirs) then
+      wrong[#wrong + 1] = ("%s is %s here and %s in the state"):format(
+        name, shape_text(mine), shape_text(theirs))
+    else
+      copies[#copies + 1] = { mine, theirs }
+    end
+  end)
+  local unexpected = {}
+  for _, name in ipairs(sorted_keys(state)) do
+    if not taken[name] then unexpected[#unexpected + 1] = name end
+  end
+  local faults = {}
+  if #wrong > 0 then faults[#faults + 1] = "shapes differ: " .. some(wrong) end
+  if strict and #missing > 0 then faults[#faults + 1] = "missing: " .. some(missing) end
+  if strict and #unexpected > 0 then
+    faults[#faults + 1] = "unexpected: " .. some(unexpected)
+  end
+  if #faults > 0 then
+    error(("load_state_dict into %s: %s"):format(self.class_name,
+      table.concat(faults, "; ")), 2)
+  end
+  core.no_grad(function()
+    for _, pair in ipairs(copies) do
+      pair[1]:detach():copy_(pair[2]:to(pair[1].device))
+    end
+  end)
+  for _, item in ipairs(self:modules()) do rawset(item.module, "_filled", true) end
+  return missing, unexpected
+end
+
+local function set_training(self, training)
+  for _, item in ipairs(self:modules()) do rawset(item.module, "training", training) end
+  return self
+end
+
+function Module:train() return set_training(self, true) end
+function Module:eval() return set_training(self, false) end
+
+-- Stop (or start again) learning every parameter. Gradients still flow through to inputs.
+function Module:freeze(frozen)
+  for _, p in ipairs(self:named_parameters()) do p.tensor.requires_grad = frozen == false end
+  return self
+end
+
+-- Move to a device or convert floats to a dtype; do it before the optimizer is made.
+function Module:to(target)
+  if not rawget(self, "_filled") then self:initialize() end
+  local to_dtype = target == "f32" or target == "f64" or target == "bf16"
+  core.no_grad(function()
+    walk(self, "", function(_, module, entry)
+      local old = module[entry.key]
+      if not (to_dtype and old.dtype:match("^[iu]")) then
+        local new = old:to(target):detach()
+        new.requires_grad = old.requires_grad
+        rawset(module, entry.key, new)
+      end
+    end)
+  end)
+  return self
+end
+
+function Module:zero_grad()
+  for _, p in ipairs(self:named_parameters()) do p.tensor.grad = nil end
+end
+
+return { class = class, Module = Module, is_module = is_module }

@@ -1,0 +1,101 @@
+-- Pictures from tensors: all return u8 tensors [H, W] or [H, W, 3].
+local core = require "lumen.core"
+
+local picture = {}
+
+picture.mean = { 0.485, 0.456, 0.406 }
+picture.std = { 0.229, 0.224, 0.225 }
+
+-- Values 0..1 (floats, clipped) or u8, [H, W] or [H, W, 3] -> u8.
+function picture.to_u8(x)
+  if x.dtype == "u8" then return x:contiguous() end
+  return ((x:to("f32"):clamp({ min = 0, max = 1 }) * 255):round()):to("u8"):contiguous()
+end
+
+-- A normalised image [3, H, W] (or [1, H, W]) -> u8 [H, W, 3].
+function picture.denormalize(image)
+  return core.no_grad(function()
+    local mean = core.tensor(picture.mean):reshape({ 3, 1, 1 })
+    local std = core.tensor(picture.std):reshape({ 3, 1, 1 })
+    return picture.to_u8((image:detach() * std + mean):permute({ 2, 3, 1 }))
+  end)
+end
+
+local function channel(x, i) return x:select(3, i):to("f32") end
+
+-- u8 [H, W] or [H, W, 3] as u8 [H, W, 3].
+function picture.rgb(image)
+  if #image.shape == 3 then return image end
+  return core.stack({ image, image, image }, { dim = 3 })
+end
+
+-- Map 0..1 [H, W] -> u8 [H, W, 3]: black, red, yellow, white.
+function picture.heat(map)
+  return core.no_grad(function()
+    local x = map:detach():to("f32") * 3
+    local parts = {}
+    for i = 1, 3 do parts[i] = (x - (i - 1)):clamp({ min = 0, max = 1 }) end
+    return picture.to_u8(core.stack(parts, { dim = 3 }))
+  end)
+end
+
+-- Tint image u8 where mask (0..1 [H, W]) is set. color: {r, g, b} 0..255, default green.
+function picture.overlay(image, mask, color, strength)
+  color, strength = color or { 0, 220, 60 }, strength or 0.6
+  return core.no_grad(function()
+    image = picture.rgb(image)
+    local a = mask:detach():to("f32") * strength
+    local parts = {}
+    for i = 1, 3 do
+      parts[i] = (channel(image, i) * (1 - a) + a * color[i]) / 255
+    end
+    return picture.to_u8(core.stack(parts, { dim = 3 }))
+  end)
+end
+
+-- Agreement of two masks on the image: green both, red only predicted, blue only true.
+function picture.compare(image, pred, truth)
+  pred, truth = pred:to("f32"), truth:to("f32")
+  local both = pred * truth
+  image = picture.overlay(image, both, { 0, 220, 60 })
+  image = picture.overlay(image, pred - both, { 230, 40, 40 })
+  return picture.overlay(image, truth - both, { 60, 110, 255 })
+end
+
+-- Values per patch [L] of a grid {rows, cols} as a map f32 [H, W].
+function picture.patches(values, grid, height, width)
+  return core.resize(values:detach():reshape({ 1, 1, grid[1], grid[2] }),
+    { size = { height, width }, mode = "nearest" }):reshape({ height, width })
+end
+
+-- Hidden patches as grey on the picture: mask f32 [L], 1 = hidden.
+function picture.masked(image, mask, grid)
+  local map = picture.patches(mask, grid, image.shape[1], image.shape[2])
+  return picture.overlay(image, map, { 128, 128, 128 }, 1)
+end
+
+-- b where map (0..1 [H, W]) is set, else a; both u8 [H, W, 3].
+function picture.mix(a, b, map)
+  return core.no_grad(function()
+    local share = map:unsqueeze(3)
+    return picture.to_u8((a:to("f32") * (1 - share) + b:to("f32") * share) / 255)
+  end)
+end
+
+-- rows: list of lists of pictures of one size -> one picture with `gap` white pixels between.
+function picture.grid(rows, gap)
+  gap = gap or 2
+  local lines = {}
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cell = picture.rgb(cell)
+      local right = i < #row and gap or 0
+      cells[i] = core.pad(cell, { pads = { 0, 0, 0, right, 0, gap }, value = 255 })
+    end
+    lines[#lines + 1] = core.cat(cells, { dim = 2 })
+  end
+  return core.cat(lines, { dim = 1 })
+end
+
+return picture

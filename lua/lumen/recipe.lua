@@ -1,0 +1,172 @@
+-- Recipes: a table with a name, option rows, presets and a method run(o, run) that holds the
+-- training loop. lumen.recipe{...} defines one, lumen.recipe "vasomim" loads one.
+--
+-- Values: default < preset < options of the run that is resumed < command line.
+local core = require "lumen.core"
+local options = require "lumen.options"
+
+local Recipe = {}
+Recipe.__index = Recipe
+
+-- What every training recipe has, with the same meaning everywhere. A recipe that names one
+-- of these among its own rows changes the default (and may change the help).
+local common = {
+  { "data", "phantom", "dataset name (see datasets/) or a folder of images" },
+  { "root", "", "folder of a named dataset" },
+  { "images", 0, "use the first N images only (phantom: generate N); 0: all", min = 0 },
+  { "size", 224, "side of the images the network sees, in pixels", min = 8 },
+  { "model", "", "model name" },
+  { "init", "", "weights to start from: a file or a run directory" },
+  { "epochs", 1, "passes over the data", min = 1 },
+  { "steps", 0, "stop after this many optimizer steps instead; 0: by epochs", min = 0 },
+  { "batch", 16, "images per forward pass", min = 1 },
+  { "accumulate", 1, "forward passes per optimizer step", min = 1 },
+  { "lr", 1.5e-4, "learning rate per 256 images of a step" },
+  { "min_lr", 0.0, "learning rate at the end, per 256 images" },
+  { "warmup", 0.05, "share of the training in which the learning rate rises", min = 0, max = 1 },
+  { "weight_decay", 0.05, "decay of parameters with two or more dimensions" },
+  { "clip", 0.0, "largest L2 norm of the gradient; 0: no limit", min = 0 },
+  { "seed", 0, "the same seed gives the same bits", min = 0 },
+  { "device", "auto", "auto, cpu, cuda or cuda:1" },
+  { "precision", "f32", "arithmetic", choices = { "f32", "tf32", "bf16" } },
+  { "threads", 0, "threads that compute; 0: all", min = 0 },
+  { "workers", 2, "threads that load images", min = 1 },
+  { "broken", "skip", "broken image files", choices = { "skip", "error" } },
+  { "out", "", "run directory; empty: a new one under runs/" },
+  { "resume", false, "continue the run in out" },
+  { "save_every", 0, "optimizer steps between checkpoints; 0: one per epoch", min = 0 },
+  { "keep", 2, "checkpoints to keep", min = 1 },
+}
+
+-- The recipe's own rows first, then the common ones that it does not name itself.
+local function all_rows(recipe)
+  local rows, own = {}, {}
+  for _, row in ipairs(recipe.options or {}) do
+    rows[#rows + 1] = row
+    own[row[1]] = row
+  end
+  for _, row in ipairs(recipe.training == false and {} or common) do
+    if not own[row[1]] then
+      rows[#rows + 1] = row
+    else
+      for key, value in next, row do
+        if own[row[1]][key] == nil then own[row[1]][key] = value end
+      end
+    end
+  end
+  local names = {}
+  for i, name in ipairs(recipe.preset_order or {}) do names[i] = name end
+  rows[#rows + 1] = { "preset", "", "named settings: " .. table.concat(names, ", ") }
+  return rows
+end
+
+-- Presets are written as a list of { name, values } so that they have an order, or as a map.
+local function order_presets(recipe)
+  local order = {}
+  for name in next, recipe.presets or {} do order[#order + 1] = name end
+  local rank = { smoke = 1, tiny = 2, small = 3, paper = 4 }
+  table.sort(order, function(a, b)
+    local ra, rb = rank[a] or 9, rank[b] or 9
+    if ra ~= rb then return ra < rb end
+    return a < b
+  end)
+  return order
+end
+
+local function define(recipe)
+  if type(recipe.name) ~= "string" then error("recipe: it needs a name", 3) end
+  if type(recipe.about) ~= "string" then error("recipe: it needs a line `about`", 3) end
+  recipe.preset_order = order_presets(recipe)
+  recipe.rows = all_rows(recipe)
+  recipe.is_recipe = true
+  for _, name in ipairs(recipe.preset_order) do
+    for key in next, recipe.presets[name] do
+      options.find(recipe.rows, key, ("preset %s of recipe %s"):format(name, recipe.name))
+    end
+  end
+  return setmetatable(recipe, Recipe)
+end
+
+-- The folder above lua/lumen, where recipes/ and datasets/ stand.
+local function library_root()
+  local here = debug.getinfo(1, "S").source:gsub("^@", "")
+  return here:match("^(.*)/lua/lumen/[^/]*$") or here:match("^lua/lumen/") and "." or ".."
+end
+
+local function load_named(name)
+  local path = name:match("%.lua$") and name
+    or ("%s/recipes/%s.lua"):format(library_root(), name)
+  if not core.fs.exists(path) then error(("no recipe %s (%s)"):format(name, path), 3) end
+  local recipe = dofile(path)
+  if type(recipe) ~= "table" or not recipe.is_recipe then
+    error(path .. " does not return a recipe", 3)
+  end
+  return recipe
+end
+
+-- Values of all options. overrides: list of { name, value }, later ones win. saved: values
+-- of the run that is being resumed.
+function Recipe:resolve(overrides, saved)
+  local values, whose = {}, "recipe " .. self.name
+  for _, row in ipairs(self.rows) do values[row[1]] = row[2] end
+  local preset = saved and saved.preset or ""
+  for _, pair in ipairs(overrides) do
+    if pair[1] == "preset" then preset = pair[2] end
+  end
+  local function set(name, value)
+    values[name] = options.parse(options.find(self.rows, name, whose), value)
+  end
+  if preset ~= "" then
+    local chosen = (self.presets or {})[preset]
+    if not chosen then
+      error(("%s has no preset '%s' (there are %s)"):format(whose, preset,
+        table.concat(self.preset_order, ", ")), 0)
+    end
+    for _, row in ipairs(self.rows) do
+      if chosen[row[1]] ~= nil then set(row[1], chosen[row[1]]) end
+    end
+  end
+  for _, row in ipairs(saved and self.rows or {}) do
+    if saved[row[1]] ~= nil then set(row[1], saved[row[1]]) end
+  end
+  for _, pair in ipairs(overrides) do set(pair[1], pair[2]) end
+  return setmetatable(values, { __index = function(_, name)
+    error(("%s has no option '%s'"):format(whose, tostring(name)), 2)
+  end })
+end
+
+function Recipe:help()
+  local lines = { self.name .. ": " .. self.about, "", "options (key=value):",
+                  options.help(self.rows) }
+  for _, name in ipairs(self.preset_order) do
+    local parts = {}
+    for _, row in ipairs(self.rows) do
+      local value = self.presets[name][row[1]]
+      if value ~= nil then parts[#parts + 1] = row[1] .. "=" .. tostring(value) end
+    end
+    lines[#lines + 1] = ("\npreset %s: %s"):format(name, table.concat(parts, " "))
+  end
+  if self.reaches then lines[#lines + 1] = "\n" .. self.reaches end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Run it: overrides as a list of { name, value } or a table name -> value.
+-- Returns the metrics and the run.
+function Recipe:start(overrides)
+  local list = {}
+  for _, row in ipairs(self.rows) do
+    if overrides[row[1]] ~= nil then list[#list + 1] = { row[1], overrides[row[1]] } end
+  end
+  for _, pair in ipairs(overrides) do list[#list + 1] = pair end
+  if #overrides == 0 then
+    for name in next, overrides do options.find(self.rows, name, "recipe " .. self.name) end
+  end
+  return require("lumen.run").execute(self, list)
+end
+
+local recipe = { root = library_root, load = load_named }
+
+return setmetatable(recipe, { __call = function(_, what)
+  if type(what) == "string" then return load_named(what) end
+  return define(what)
+end })

@@ -1,0 +1,285 @@
+-- One run of a recipe: its directory (lock, options.lua, env.json, log.jsonl, checkpoints/,
+-- images/, stages/, result.json) and the frame around the training loop:
+--
+--   run.model, run.loader = ..., ...
+--   run.optimizer = optim.adamw(run.model, {...})
+--   for epoch in run:epochs() do
+--     for batch in run:batches(epoch) do
+--       run:step(loss, { part = value, ... })
+--     end
+--   end
+--
+-- A resumed run equals the uninterrupted one bit for bit: everything random is keyed by the
+-- seed and by the number of the batch, everything else is in the checkpoint.
+local core = require "lumen.core"
+local checkpoint = require "lumen.run.checkpoint"
+local directory = require "lumen.run.directory"
+local json = require "lumen.run.json"
+local log = require "lumen.run.log"
+local options = require "lumen.options"
+local picture = require "lumen.picture"
+local schedule = require "lumen.schedule"
+
+local Run = {}
+Run.__index = Run
+
+local most_skipped = 20 -- updates in a row with a non-finite loss or gradient
+
+-- overrides: list of { name, value }. Returns the run with its options in run.o.
+local function open(recipe, overrides)
+  local o = recipe:resolve(overrides)
+  local dir = o.out ~= "" and o.out or directory.fresh(recipe, o)
+  local lock, file = directory.claim(dir, o.resume), dir .. "/options.lua"
+  if o.resume and core.fs.exists(file) then
+    local saved = options.undump(core.fs.read(file), file)
+    o = recipe:resolve(overrides, saved)
+    directory.check_same(recipe, o, saved, dir)
+  end
+  rawset(o, "out", dir)
+  core.fs.write(file, options.dump(recipe.rows, o))
+  return setmetatable({ dir = dir, lock = lock, o = o, recipe = recipe, step_count = 0,
+    micro = 0, waiting = 0, bad_in_row = 0, sums = {}, state = {} }, Run)
+end
+
+local function device_of(o)
+  if o.device == "auto" then return "cpu" end
+  return o.device
+end
+
+-- Run recipe:run and write result.json. Returns the metrics and the run.
+local function execute(recipe, overrides)
+  local run = open(recipe, overrides)
+  local finished = run.dir .. "/result.json"
+  local guard <close> = setmetatable({}, { __close = function() run:close() end })
+  if core.fs.exists(finished) then
+    return core.json.decode(core.fs.read(finished)).metrics, run
+  end
+  local o = run.o
+  if o.threads > 0 then core.threads(o.threads) end
+  run.device = device_of(o)
+  if o.precision ~= "f32" and run.device == "cpu" then
+    error(("precision=%s needs a GPU; the CPU computes in f32"):format(o.precision), 0)
+  end
+  core.seed(o.seed)
+  run.rng = { seed = o.seed, stream = "masking" }
+  directory.environment(run.dir)
+  local metrics = recipe:run(o, run) or {}
+  run:finish(metrics)
+  return metrics, run
+end
+
+function Run:close()
+  if self.log then self.log:close() end
+  self.log = nil
+  self.lock:release()
+end
+
+-- metrics: name -> number, or name -> such a table (a group).
+function Run:finish(metrics)
+  local rows = json.sorted(metrics)
+  local fields = { { "finished", true }, { "recipe", self.recipe.name }, { "metrics", rows } }
+  for _, row in ipairs(rows) do
+    if type(row[2]) == "table" then
+      row[2] = json.sorted(row[2])
+      fields[#fields + 1] = row -- groups stand at the top level too
+    end
+  end
+  core.fs.write(self.dir .. "/result.json", json.object(fields) .. "\n")
+end
+
+-- Run another recipe in stages/<name>; what is finished there is not run again. Returns its
+-- metrics and its directory.
+function Run:stage(name, recipe, values)
+  local dir = ("%s/stages/%s"):format(self.dir, name)
+  local overrides = json.sorted(values)
+  for _, pair in ipairs { { "out", dir }, { "resume", true } } do
+    overrides[#overrides + 1] = pair
+  end
+  local metrics = execute(recipe, overrides)
+  core.seed(self.o.seed)
+  return metrics, dir
+end
+
+-- Save a picture (u8 [H, W] or [H, W, 3]) as images/<name>.png.
+function Run:image(name, image)
+  core.fs.mkdir(self.dir .. "/images")
+  core.image.save(("%s/images/%s.png"):format(self.dir, name), picture.to_u8(image))
+end
+
+-- Lengths of the training in batches and steps; checks what the recipe has set.
+local function plan(run)
+  for _, field in ipairs { "model", "loader", "optimizer" } do
+    if not run[field] then
+      error(("run.%s must be set before run:epochs()"):format(field), 3)
+    end
+  end
+  local o = run.o
+  run.batches_per_epoch = run.loader:batches()
+  if run.batches_per_epoch == 0 then
+    error(("%d images make no batch of %d"):format(#run.loader, o.batch), 0)
+  end
+  if o.steps > 0 then
+    run.total = o.steps
+    run.epoch_count = math.ceil(o.steps * o.accumulate / run.batches_per_epoch)
+  else
+    run.epoch_count = o.epochs
+    run.total = o.epochs * run.batches_per_epoch // o.accumulate
+  end
+  if run.total == 0 then
+    error(("accumulate=%d is more than the %d batches of the training"):format(
+      o.accumulate, o.epochs * run.batches_per_epoch), 0)
+  end
+end
+
+local function restore(run)
+  local dir, saved = checkpoint.latest(run.dir)
+  if not dir then return end
+  run.model:load_state_dict(core.load(dir .. "/model.safetensors"))
+  run.optimizer:load_state_dict(core.load(dir .. "/optimizer.safetensors"),
+    math.tointeger(saved.updates))
+  run.step_count, run.micro = math.tointeger(saved.step), math.tointeger(saved.batches)
+  run.saved_step = run.step_count
+  run.state = saved.state or {}
+end
+
+function Run:save()
+  if self.saved_step == self.step_count then return end
+  checkpoint.save(self.dir, self.step_count, self.model, self.optimizer, {
+    { "step", self.step_count }, { "batches", self.micro },
+    { "updates", self.optimizer.steps }, { "seed", self.o.seed },
+    { "state", json.sorted(self.state) } }, self.o.keep)
+  self.saved_step = self.step_count
+end
+
+-- Epochs 1..E, from the checkpoint's on when the run is resumed.
+function Run:epochs()
+  plan(self)
+  restore(self)
+  self.log = log.open(self.dir .. "/log.jsonl", self.step_count)
+  self.began, self.began_step = core.time(), self.step_count
+  local epoch = self.micro // self.batches_per_epoch
+  return function()
+    if self.epoch and self.o.save_every == 0 then
+      if self.waiting == 0 then self:save() else self.save_due = true end
+    end
+    epoch = epoch + 1
+    if epoch > self.epoch_count or self.step_count >= self.total then
+      self:save()
+      return nil
+    end
+    self.epoch = epoch
+    return epoch
+  end
+end
+
+-- Batches of an epoch, each inside its own memory scope. run.rng and the random operations
+-- start at the number of the batch.
+function Run:batches(epoch)
+  local first = math.max(0, self.micro - (epoch - 1) * self.batches_per_epoch)
+  local next_batch, source = self.loader:epoch(epoch, first + 1)
+  local scope
+  local closer = setmetatable({}, { __close = function() if scope then scope:close() end end })
+  self.step_began, self.wait_began = core.time(), self.loader:wait_seconds()
+  return function()
+    if scope then
+      scope:close()
+      scope = nil
+    end
+    if self.step_count >= self.total then return nil end
+    scope = core.scope()
+    local batch = next_batch(source)
+    if not batch then return nil end
+    self.batch = batch
+    self.last_of_epoch = (self.micro + 1) % self.batches_per_epoch == 0
+    core.random_step(self.micro, "step")
+    self.rng.step, self.rng.counter = self.micro, 0
+    return batch
+  end, nil, nil, closer
+end
+
+-- Learning rate of the coming step: o.lr is per 256 images.
+function Run:rate()
+  local o = self.o
+  local scale = o.batch * o.accumulate / 256
+  if self.schedule then return self.schedule(self.step_count, self.total) end
+  return schedule.warmup_cosine(o.lr * scale, self.step_count, self.total,
+    o.warmup * self.total, o.min_lr * scale)
+end
+
+-- Backward and, after every `accumulate` batches, one optimizer step, one log line and, when
+-- due, a checkpoint. parts: name -> number or scalar tensor, logged beside the loss.
+function Run:step(loss, parts)
+  local value = loss:item()
+  if value == value and math.abs(value) < math.huge then
+    loss:backward()
+  else
+    self.bad = true
+  end
+  self.sums.loss = (self.sums.loss or 0) + value
+  for name, part in next, parts or {} do
+    if type(part) ~= "number" then part = part:item() end
+    self.sums[name] = (self.sums[name] or 0) + part
+  end
+  self.micro, self.waiting = self.micro + 1, self.waiting + 1
+  if self.waiting == self.o.accumulate then self:update() end
+end
+
+function Run:update()
+  local lr, norm, done = self:rate(), 0 / 0, false
+  if self.bad then
+    self.model:zero_grad()
+  else
+    norm, done = self.optimizer:step(lr, 1 / self.o.accumulate)
+  end
+  self.step_count = self.step_count + 1
+  self:report(lr, norm, done)
+  self.bad, self.sums, self.waiting = nil, {}, 0
+  self.bad_in_row = done and 0 or self.bad_in_row + 1
+  if self.bad_in_row >= most_skipped then
+    error(("the loss or the gradient was not finite in %d steps in a row (step %d)"):format(
+      most_skipped, self.step_count), 0)
+  end
+  local every = self.o.save_every
+  if self.save_due or (every > 0 and self.step_count % every == 0) then
+    self:save()
+    self.save_due = nil
+  end
+  if core.terminated() then
+    self:save()
+    error({ terminated = true, message = ("stopped after step %d; resume=true out=%s continues")
+      :format(self.step_count, self.dir) }, 0)
+  end
+end
+
+function Run:report(lr, norm, done)
+  local now, waited = core.time(), self.loader:wait_seconds()
+  local seconds = math.max(now - self.step_began, 1e-9)
+  local images = self.o.batch * self.o.accumulate
+  local rate, wait = images / seconds, (waited - self.wait_began) / seconds
+  self.step_began, self.wait_began = now, waited
+  local loss = self.sums.loss / self.o.accumulate
+  self.state.loss = loss
+  local fields = { { "epoch", self.epoch }, { "step", self.step_count }, { "loss", loss } }
+  for _, pair in ipairs(json.sorted(self.sums)) do
+    if pair[1] ~= "loss" then
+      self.state[pair[1]] = pair[2] / self.o.accumulate
+      fields[#fields + 1] = { pair[1], self.state[pair[1]] }
+    end
+  end
+  for _, pair in ipairs { { "lr", lr }, { "grad_norm", norm }, { "images_per_s", rate },
+                          { "data_wait", wait } } do
+    fields[#fields + 1] = pair
+  end
+  if not done then
+    fields[#fields + 1] = { "skipped", true }
+    io.stderr:write(("step %d skipped: loss or gradient is not finite\n"):format(self.step_count))
+  end
+  self.log:write(fields)
+  local steps = self.step_count - self.began_step
+  local mean = (now - self.began) / steps
+  self.log:progress(self.recipe.name, { epoch = self.epoch, epochs = self.epoch_count,
+    step = self.step_count, total = self.total, loss = loss, rate = images / mean,
+    wait = wait, eta = mean * (self.total - self.step_count) })
+end
+
+return { execute = execute, open = open, weights = checkpoint.weights }
