@@ -8,7 +8,7 @@ return {
   source = function(_, split, count)
     local test = split == "test"
     if count == 0 then count = test and 200 or 2000 end
-    return { kind = "phantom", preset = "hard", seed = test and 2 or 1, count = count },
+    return { kind = "phantom", size = 300, preset = "hard", seed = test and 2 or 1, count = count },
       1, count
   end,
 }

@@ -399,7 +399,8 @@ static uint8_t *quantise(lua_State *L, const lm_tensor *t)
 }
 
 /* image.save(path, x [, {quality=95}]): x is u8, or a float in 0..1 (clamped), [H x W] or
- * [H x W x 3]. The extension says the format: .png .jpg .jpeg, grey .pgm, colour .ppm. */
+ * [H x W x 3]. The extension says the format: .png, .jpg and .jpeg (read back as colour
+ * unless grey is asked for), grey .pgm, colour .ppm. Raises for a NaN. */
 static int image_save(lua_State *L)
 {
   static const char *const keys[] = {"quality", NULL};

@@ -111,9 +111,9 @@ static int vision_frangi(lua_State *L)
 }
 
 /* vessel_mask(image, {sigmas = {1, 2, 3, 4}, percentile = 92, border = 20, published =
- * false}): the mask (u8, 0 or 1), and the filter response that it was cut from (u8). image
- * is u8 grey. sigmas and border are meant at a shorter side of 512 pixels and scale with
- * the image, unless `published`. */
+ * false}): the mask (u8, 0 or 1), and the filter response that it was cut from (u8).
+ * image is u8 grey. sigmas and border are meant at a shorter side of 512 pixels and scale
+ * with the image, unless `published`. */
 static int vision_vessel_mask(lua_State *L)
 {
   static const char *const names[] = {"sigmas", "percentile", "border", "published",

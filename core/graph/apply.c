@@ -254,6 +254,7 @@ static lm_status set_params(lm_call *c, const lm_sig *sig, const lm_value *param
     if (!given && sig->param[k].required)
       return lm_op_fail(c, LM_ERR_ARG, "%s is missing", sig->param[k].name);
     c->param[k] = given ? params[k] : sig->param[k].value;
+    c->param[k].given = true; /* a gradient rule may pass it on */
   }
   return LM_OK;
 }

@@ -45,7 +45,7 @@
 #define LM_MAX_SAVE 4
 #define LM_MAX_INTS 8
 
-/* A parameter's value. `given` is false when the default was taken. */
+/* A parameter's value. `given` is false where the caller leaves it to the default. */
 typedef struct lm_value {
   bool given;
   int64_t i;      /* int, dim, index, bool (0/1), dtype */

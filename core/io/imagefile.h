@@ -36,7 +36,8 @@ void lm_image_reduce(lm_image *image);
 void lm_image_to_f32(const lm_image *image, float *out);
 
 /* Encode an 8-bit picture: the format is the extension of `path` (png, jpg, jpeg, pgm,
- * ppm), `quality` (1..100) is for JPEG. Append to `out`, or write the file atomically. */
+ * ppm), `quality` (1..100) is for JPEG, which always has three channels. Append to `out`,
+ * or write the file atomically. */
 lm_status lm_image_encode(lm_bytes *out, const lm_image *image, const char *path,
                           int quality);
 lm_status lm_image_save(const lm_image *image, const char *path, int quality);

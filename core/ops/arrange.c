@@ -215,6 +215,11 @@ static lm_status pad_infer(lm_call *c)
           c, LM_ERR_SHAPE, "pads %lld and %lld leave nothing of dimension %d (x: %s)",
           (long long)pad_of(c, d, 0), (long long)pad_of(c, d, 1), d + 1, lm_describe(x));
   }
+  double low = x->dtype == LM_U8 ? 0 : INT32_MIN;
+  double high = x->dtype == LM_U8 ? UINT8_MAX : INT32_MAX;
+  if (!lm_dtype_is_float(x->dtype) && !(c->param[1].f >= low && c->param[1].f <= high))
+    return lm_op_fail(c, LM_ERR_ARG, "value %g does not fit %s", c->param[1].f,
+                      lm_dtype_name(x->dtype));
   return lm_out(c, 0, x->dtype, x->ndim, shape);
 }
 
@@ -246,7 +251,9 @@ static lm_status pad_cpu(lm_call *c)
   const lm_tensor *x = c->in[0];
   lm_tensor *out = c->out[0];
   int64_t shape[LM_MAX_DIMS], from = 0, to = 0, size = lm_dtype_size(x->dtype);
-  if (lm_numel(x) != lm_numel(out)) fill(out, c->param[1].f);
+  bool grows = false;
+  for (int k = 0; k < c->param[0].n; k++) grows |= c->param[0].v[k] > 0;
+  if (grows) fill(out, c->param[1].f);
   for (int d = 0; d < x->ndim; d++) {
     int64_t before = pad_of(c, d, 0), after = pad_of(c, d, 1);
     shape[d] = x->shape[d] + lm_min64(before, 0) + lm_min64(after, 0);
@@ -328,7 +335,11 @@ static lm_status roll_cpu(lm_call *c)
 static lm_status roll_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   lm_value back[] = {c->param[0], c->param[1]};
-  for (int i = 0; i < back[0].n; i++) back[0].v[i] = -back[0].v[i];
+  for (int i = 0; i < back[0].n; i++) {
+    int dim; /* the remainder, because the smallest integer has no opposite */
+    LM_TRY(lm_dim(c, back[1].v[i], c->in[0]->ndim, &dim));
+    back[0].v[i] = -(back[0].v[i] % lm_max64(c->in[0]->shape[dim], 1));
+  }
   return lm_apply(&lm_op_roll, LM_IN(gout[0]), back, gin);
 }
 

@@ -252,7 +252,8 @@ static lm_status weight_grad_cpu(lm_call *c)
 
 const lm_op lm_op_conv2d_weight_grad = {
     .name = "conv2d_weight_grad",
-    .sig = "x, gy; kernel: ints, stride: ints, padding: ints, dilation: ints, groups: int",
+    .sig = "x, gy; kernel: ints, stride: ints = 1, padding: ints = 0, dilation: ints = 1, "
+           "groups: int = 1",
     .doc = "Gradient of the weight of conv2d: x [N, C, H, W], gy [N, O, H', W'] -> "
            "[O, C/groups, kh, kw].",
     .infer = weight_grad_infer,

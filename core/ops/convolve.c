@@ -8,9 +8,8 @@
  * counted through the packed rows with their pitch; those in the padding are computed and
  * dropped. The adjoint is the same with one pass per residue of the destination.
  *
- * Large cases go to the BLAS: where every tap has a plane of its own (1 x 1, patches) the
- * packed buffer is the matrix, otherwise ("columns") the runs of some taps at a time are copied
- * side by side. Sums run over units in a fixed partition, so the bits depend on
+ * Where every tap has a plane of its own (1 x 1, patches) the packed buffer is a matrix and
+ * large cases go to the BLAS. Sums run over units in a fixed partition, so the bits depend on
  * the number of threads alone. Offsets and sizes are in elements unless named bytes. */
 #include "ops/convolve.h"
 
@@ -25,10 +24,6 @@
 #else
 #define LM_CONV_BYTES 32
 #define MAX_BLOCK 2 /* 8 of 16 */
-#endif
-#ifndef COLUMNS_TAPS
-#define COLUMNS_TAPS 256
-#define COLUMNS_CHANNELS 32
 #endif
 
 typedef struct kernels {
@@ -46,6 +41,8 @@ typedef struct kernels {
 
 typedef float vector_f32 __attribute__((vector_size(LM_CONV_BYTES)));
 typedef double vector_f64 __attribute__((vector_size(LM_CONV_BYTES)));
+typedef float part_f32 __attribute__((vector_size(16)));
+typedef double part_f64 __attribute__((vector_size(16)));
 #define T float
 #define V vector_f32
 #define NAME(x) x##_f32
@@ -67,8 +64,7 @@ typedef struct plan {
   const lm_conv *v;
   const kernels *k;
   bool adjoint;
-  bool columns;   /* through the BLAS, taps copied */
-  bool matrix;    /* through the BLAS, the packed source as it is */
+  bool matrix;    /* through the BLAS */
   bool pointwise; /* the source itself is the packed matrix */
   int64_t channels[2];             /* source, destination; of one group */
   int64_t from[2], to[2];          /* source and destination rows, columns */
@@ -80,7 +76,6 @@ typedef struct plan {
   int64_t batches, bands, units;
   int64_t taps, padded;            /* per group; destination channels rounded up to blocks */
   int64_t passes;
-  int64_t chunk;                   /* taps of `columns` at a time */
   int threads;
   pass *pass;
   int64_t *offset;   /* [taps + 3] */
@@ -132,13 +127,13 @@ static void plan_adjoint(plan *p, int d)
 }
 
 /* Channels of the next tile when `channels` are left, and its positions. */
-static int64_t block_size(const plan *p, int64_t channels)
+static int block_size(int64_t channels)
 {
-  if (p->columns) return channels;
-  return channels >= MAX_BLOCK ? MAX_BLOCK : channels <= 4 ? channels : 8;
+  int64_t left = lm_min64(channels, MAX_BLOCK);
+  return left <= 4 ? (int)left : 8;
 }
 
-static int64_t tile_width(const kernels *k, int64_t block)
+static int64_t tile_width(const kernels *k, int block)
 {
   return (block == 8 ? 2 : 4) * k->lanes;
 }
@@ -192,14 +187,11 @@ static void plan_init(plan *p, const lm_conv *v, bool adjoint, bool weight)
   int64_t most = lm_min64(p->taps, p->channels[1]);
   p->matrix = (planes || p->pointwise) && most >= (weight ? 8 : 16);
   p->pointwise = p->pointwise && p->matrix;
-  p->columns = !p->matrix && p->taps >= COLUMNS_TAPS && p->channels[1] >= COLUMNS_CHANNELS;
-  for (int64_t o = 0, left; (left = p->channels[1] - o) > 0; o += block_size(p, left))
-    p->padded += block_size(p, left);
+  for (int64_t o = 0; o < p->channels[1]; o += MAX_BLOCK)
+    p->padded += block_size(p->channels[1] - o);
   double work = (double)v->images * v->groups * p->grid[0] * p->grid[1] * p->taps;
   p->threads = work * p->channels[1] > 65536 ? lm_threads() : 1;
   plan_units(p);
-  p->chunk = lm_max64((512 << 10) / p->k->size / lm_max64(p->plane, 1), 16);
-  p->chunk = p->columns ? lm_min64(p->chunk, p->taps) : 0;
 }
 
 /* ---- workspace ---- */
@@ -266,8 +258,8 @@ static void pack_tap(plan *p, const pass *s, int64_t tap, int64_t channel, int64
   for (int64_t g = 0; g < v->groups; g++) {
     const int64_t from = g * sources * count * area + base + element;
     char *to = p->weight + (g * p->taps + s->first) * p->padded * p->k->size;
-    for (int64_t o = 0, block; o < count; o += block) {
-      block = block_size(p, count - o);
+    for (int64_t o = 0; o < count; o += MAX_BLOCK) {
+      int block = block_size(count - o);
       for (int64_t i = 0; i < block; i++) {
         int64_t at = s->taps * o + tap * block + i;
         if (o + i < count) pack_element(p, to, at, weight, from + (o + i) * step);
@@ -378,20 +370,6 @@ static void pack_unit(const plan *p, const unit *u, const char *source, char *pa
   }
 }
 
-/* Positions from the unit's first to its last. */
-static int64_t unit_positions(const plan *p, const unit *u)
-{
-  return ((u->images - 1) * p->height + u->rows - 1) * p->pitch + p->grid[1];
-}
-
-static void copy_columns(const plan *p, const int64_t *offset, int64_t taps, int64_t n,
-                         const char *pack, char *columns)
-{
-  size_t bytes = (size_t)(n * p->k->size);
-  for (int64_t t = 0; t < taps; t++)
-    memcpy(columns + (size_t)t * bytes, pack + offset[t] * p->k->size, bytes);
-}
-
 /* ---- forward and adjoint ---- */
 
 /* Where the rows of a block of channels of a pass go. */
@@ -412,7 +390,7 @@ static char *target_at(const target *t, int64_t image, int64_t row, int64_t colu
 }
 
 /* Copy the positions of a tile that lie in the destination, row by row. */
-static void store_tile(const target *t, const char *tile, int64_t width, int64_t channels,
+static void store_tile(const target *t, const char *tile, int64_t width, int channels,
                        int64_t position)
 {
   const plan *p = t->p;
@@ -438,7 +416,7 @@ static void store_tile(const target *t, const char *tile, int64_t width, int64_t
 
 /* All positions of one block of channels in one pass. */
 static void run_block(const target *t, const char *pack, const char *weight, const char *bias,
-                      int64_t block, int64_t channels)
+                      int block, int channels)
 {
   const plan *p = t->p;
   int64_t size = p->k->size, width = tile_width(p->k, block);
@@ -465,24 +443,7 @@ static void run_block(const target *t, const char *pack, const char *weight, con
   }
 }
 
-/* All positions and channels of one pass, a chunk of taps at a time. */
-static void run_columns(const target *t, char *pack, const char *weight, const char *bias)
-{
-  const plan *p = t->p;
-  int64_t size = p->k->size, count = p->channels[1], n = unit_positions(p, t->u);
-  char *columns = pack + round_up(pack_elements(p) * size, 64);
-  char *sums = columns + p->chunk * p->plane * size;
-  for (int64_t o = 0; o < count; o++) p->k->fill(sums + o * n * size, bias + o * size, n);
-  for (int64_t i = 0, taps; i < t->s->taps; i += taps) {
-    taps = lm_min64(p->chunk, t->s->taps - i);
-    copy_columns(p, p->offset + t->s->first + i, taps, n, pack, columns);
-    p->k->gemm(true, false, count, n, taps, weight + i * count * size, count, columns, n, 1,
-               sums, n);
-  }
-  store_tile(t, sums, n, count, 0);
-}
-
-static void run_unit(const plan *p, const unit *u, char *pack, char *to)
+static void run_unit(const plan *p, const unit *u, const char *pack, char *to)
 {
   int64_t size = p->k->size, count = p->channels[1];
   target t = {.p = p, .u = u, .area = p->to[0] * p->to[1]};
@@ -490,14 +451,11 @@ static void run_unit(const plan *p, const unit *u, char *pack, char *to)
   int64_t first = (u->image * p->v->groups + u->group) * count;
   for (int64_t i = 0; i < p->passes; i++) {
     t.s = &p->pass[i];
-    for (int64_t o = 0, block; o < count; o += block) {
+    for (int64_t o = 0; o < count; o += MAX_BLOCK) {
       int64_t at = (u->group * p->taps + t.s->first) * p->padded + t.s->taps * o;
-      const char *weight = p->weight + at * size;
-      const char *bias = p->bias + (u->group * p->padded + o) * size;
-      block = block_size(p, count - o);
       t.to = to + (first + o) * t.area * size;
-      if (p->columns) run_columns(&t, pack, weight, bias);
-      else run_block(&t, pack, weight, bias, block, lm_min64(count - o, block));
+      run_block(&t, pack, p->weight + at * size, p->bias + (u->group * p->padded + o) * size,
+                block_size(count - o), (int)lm_min64(count - o, MAX_BLOCK));
     }
   }
 }
@@ -525,11 +483,9 @@ static void run_matrix(const plan *p, const unit *u, const char *source, const c
 static lm_status run(plan *p, const void *source, const void *weight, const void *bias,
                      void *to)
 {
-  int64_t elements = pack_elements(p) + 64;
-  if (p->columns) elements += (p->chunk + p->channels[1]) * p->plane;
-  plan_carve(p, elements, !p->matrix);
+  plan_carve(p, pack_elements(p), !p->matrix);
   LM_TRY(lm_device_alloc(p->v->device, p->bytes, &p->memory));
-  plan_carve(p, elements, !p->matrix);
+  plan_carve(p, pack_elements(p), !p->matrix);
   if (!p->matrix) {
     fill_taps(p, weight);
     fill_bias(p, bias);
@@ -601,7 +557,8 @@ static void weight_unit(const weight_job *j, const unit *u, const char *pack, co
 {
   const plan *p = &j->p;
   int64_t size = p->k->size;
-  int64_t count = round_up(unit_positions(p, u), p->k->lanes);
+  int64_t count = ((u->images - 1) * p->height + u->rows - 1) * p->pitch + p->grid[1];
+  count = round_up(count, p->k->lanes);
   _Alignas(64) char sum[16 * sizeof(double)];
   for (int64_t o = first; o < last; o += 4) {
     int64_t channels = lm_min64(last - o, 4);
@@ -616,23 +573,7 @@ static void weight_unit(const weight_job *j, const unit *u, const char *pack, co
   }
 }
 
-/* The same through the BLAS, a chunk of taps at a time. */
-static void weight_columns(const weight_job *j, const unit *u, const char *pack,
-                           const char *gy, char *sums, int64_t first, int64_t last)
-{
-  const plan *p = &j->p;
-  int64_t size = p->k->size, n = unit_positions(p, u);
-  char *columns = (char *)gy + round_up(p->channels[1], 4) * j->pitch * size;
-  char *to = sums + (u->group * p->channels[1] + first) * p->taps * size;
-  for (int64_t t = 0, taps; t < p->taps; t += taps) {
-    taps = lm_min64(p->chunk, p->taps - t);
-    copy_columns(p, p->offset + t, taps, n, pack, columns);
-    p->k->gemm(false, true, last - first, taps, n, gy, j->pitch, columns, n, 1, to + t * size,
-               p->taps);
-  }
-}
-
-/* The same for a packed source that is the matrix: gy [channels, positions] times packed source, transposed. */
+/* The same through the BLAS: gy [channels, positions] times packed source, transposed. */
 static void weight_matrix(const weight_job *j, const unit *u, const char *x, const char *pack,
                           const char *gy, char *sums, int64_t first, int64_t last)
 {
@@ -668,8 +609,7 @@ static void weight_slot(const weight_job *j, int64_t slot, int64_t part, const c
       weight_matrix(j, &u, x, pack, gy, sums, first, last);
     } else {
       pack_gradient(j, &u, gy, gradient, first, last);
-      if (p->columns) weight_columns(j, &u, pack, gradient, sums, first, last);
-      else weight_unit(j, &u, pack, gradient, sums, first, last);
+      weight_unit(j, &u, pack, gradient, sums, first, last);
     }
   }
 }
@@ -679,7 +619,6 @@ static void weight_carve(weight_job *j, int64_t total)
   plan *p = &j->p;
   int64_t elements = pack_elements(p) + 64;
   if (!p->matrix) elements += round_up(p->channels[1], 4) * j->pitch;
-  if (p->columns) elements += p->chunk * p->plane;
   plan_carve(p, elements, false);
   j->partial = carve(p, (size_t)((j->slots - 1) * total * p->k->size));
 }

@@ -40,6 +40,18 @@ TILE(4, 4)
 TILE(8, 2)
 #undef TILE
 
+/* Sum of the elements of a vector. */
+static inline T NAME(lanes)(V v)
+{
+  NAME(part) part[LM_CONV_BYTES / 16];
+  memcpy(part, &v, sizeof part);
+  for (int i = 2; i < LM_CONV_BYTES / 16; i++) part[i % 2] += part[i];
+  part[0] += part[1];
+  T total = part[0][0];
+  for (int i = 1; i < (int)(16 / sizeof(T)); i++) total += part[0][i];
+  return total;
+}
+
 /* sum[o * 4 + t] = sum over i < count of g[o * pitch + i] * x[offset[t] + i], for `block`
  * channels and four taps; count is a multiple of LANES. */
 #define DOT(block)                                                                       \
@@ -61,11 +73,8 @@ TILE(8, 2)
         a[o][3] += v * u3;                                                               \
       }                                                                                  \
     }                                                                                    \
-    for (int k = 0; k < 4 * block; k++) {                                                \
-      T total = 0;                                                                       \
-      for (int l = 0; l < LANES; l++) total += a[k / 4][k % 4][l];                       \
-      ((T *)sum)[k] = total;                                                             \
-    }                                                                                    \
+    _Pragma("GCC unroll 16") for (int k = 0; k < 4 * block; k++)                         \
+      ((T *)sum)[k] = NAME(lanes)(a[k / 4][k % 4]);                                      \
   }
 DOT(1)
 DOT(4)

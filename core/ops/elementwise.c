@@ -501,27 +501,27 @@ static inline double silu_slope_f64(double x)
   return s * (1 + x * (1 - s));
 }
 
-UNARY_OUT(exp, "e^x.", lm_expf(a), exp(a), a * b, a * b)
+UNARY_OUT(exp, "e^x, the exponential function.", lm_expf(a), exp(a), a * b, a * b)
 UNARY_IN(log, "Natural logarithm; -inf at 0, NaN below.", lm_logf(a), log(a), a / b, a / b)
 UNARY_OUT(sqrt, "Square root; NaN below 0. The slope at 0 is inf.", sqrtf(a), sqrt(a),
           0.5f * a / b, 0.5 * a / b)
-UNARY_OUT(rsqrt, "1 / sqrt(x).", 1.0f / sqrtf(a), 1 / sqrt(a), -0.5f * a * b * b * b,
+UNARY_OUT(rsqrt, "1 / sqrt(x), the inverse square root.", 1.0f / sqrtf(a), 1 / sqrt(a), -0.5f * a * b * b * b,
           -0.5 * a * b * b * b)
-UNARY_OUT(reciprocal, "1 / x.", 1.0f / a, 1 / a, -a * b * b, -a * b * b)
+UNARY_OUT(reciprocal, "1 / x, the reciprocal.", 1.0f / a, 1 / a, -a * b * b, -a * b * b)
 UNARY_IN(sin, "Sine of x in radians.", sinf(a), sin(a), a * cosf(b), a * cos(b))
 UNARY_IN(cos, "Cosine of x in radians.", cosf(a), cos(a), -a * sinf(b), -a * sin(b))
-UNARY_OUT(tanh, "Hyperbolic tangent.", lm_tanhf(a), tanh(a), a * (1 - b * b), a * (1 - b * b))
-UNARY_OUT(sigmoid, "1 / (1 + exp(-x)).", lm_sigmoidf(a), sigmoid_of(a), a * b * (1 - b),
+UNARY_OUT(tanh, "Hyperbolic tangent of x.", lm_tanhf(a), tanh(a), a * (1 - b * b), a * (1 - b * b))
+UNARY_OUT(sigmoid, "1 / (1 + exp(-x)), the logistic function.", lm_sigmoidf(a), sigmoid_of(a), a * b * (1 - b),
           a * b * (1 - b))
 UNARY_IN(gelu, "x Phi(x) with the normal distribution function (the form with erf; Hendrycks and "
          "Gimpel 2016).", lm_geluf(a), a * normal_cdf(a), a * lm_gelu_gradf(b),
          a * (normal_cdf(b) + b * normal_density(b)))
-UNARY_IN(silu, "x sigmoid(x).", a * lm_sigmoidf(a), a * sigmoid_of(a), a * silu_slope_f32(b),
+UNARY_IN(silu, "x sigmoid(x), also known as swish.", a * lm_sigmoidf(a), a * sigmoid_of(a), a * silu_slope_f32(b),
          a * silu_slope_f64(b))
 UNARY_IN(softplus, "log(1 + exp(x)) without overflow.",
          (a > 0 ? a : 0) + lm_log1pf(lm_expf(-fabsf(a))), fmax(a, 0) + log1p(exp(-fabs(a))),
          a * lm_sigmoidf(b), a * sigmoid_of(b))
-UNARY_IN(erf, "Error function.", lm_erff(a), erf(a), a * 1.128379167f * lm_expf(-b * b),
+UNARY_IN(erf, "Error function of x.", lm_erff(a), erf(a), a * 1.128379167f * lm_expf(-b * b),
          a * 1.12837916709551257390 * exp(-b * b))
 
 #define ANY_ROWS(name, expr_f32, expr_f64, expr_int)  \

@@ -64,8 +64,7 @@ typedef struct lines {
   bool split; /* the columns of a run may go to different threads */
 } lines;
 
-/* Where position `at` of the dims from .. to - 1 of a smaller shape lies in a larger one.
- */
+/* Where position `at` of dims from .. to - 1 of a smaller shape lies in a larger one. */
 static int64_t place_in(const int64_t *small, const int64_t *large, int from, int to,
                         int64_t at)
 {
@@ -144,8 +143,7 @@ static row_function *scatter_function(lm_dtype dtype)
   }
 }
 
-/* Call f for all of the index. Each thread owns whole outer positions and column ranges.
- */
+/* Call f for all of the index. Each thread owns outer positions and column ranges. */
 static void lines_run(const lines *l, row_function *f, void *large, void *small,
                       int64_t size)
 {
@@ -533,8 +531,7 @@ const lm_op lm_op_gather_tokens_backward = {
 
 /* ---- argsort, sort, topk ---- */
 
-/* An element to sort: a key whose unsigned order is the wanted order, and its position.
- */
+/* An element to sort: a key whose unsigned order is the wanted one, and its position. */
 typedef struct item {
   uint64_t key;
   int64_t place;
@@ -606,8 +603,7 @@ static void store_sorted(const lm_tensor *x, const item *sorted, int64_t from,
   }
 }
 
-/* Sort every line of x along dim; the first k of each go to values (or NULL) and indices.
- */
+/* Sort every line of x along dim; its first k go to values (or NULL) and indices. */
 static lm_status sort_lines(const lm_call *c, int dim, bool descending, int64_t k,
                             lm_tensor *values, lm_tensor *indices)
 {

@@ -394,7 +394,7 @@ static lm_status slice_infer(lm_call *c)
   memcpy(shape, x->shape, sizeof shape);
   memcpy(stride, x->stride, sizeof stride);
   shape[dim] = last < first ? 0 : (last - first) / step + 1;
-  stride[dim] *= step;
+  if (shape[dim] > 1) stride[dim] *= step;
   return lm_out_view(c, 0, x->ndim, shape, stride,
                      x->offset + (shape[dim] > 0 ? first * x->stride[dim] : 0));
 }
@@ -436,7 +436,7 @@ static lm_status slice_backward_cpu(lm_call *c)
   int64_t stride[LM_MAX_DIMS], dim = c->param[1].i, size = lm_dtype_size(out->dtype);
   memset(lm_data(out), 0, (size_t)(lm_numel(out) * size));
   memcpy(stride, out->stride, sizeof stride);
-  stride[dim] *= c->param[3].i;
+  if (g->shape[dim] > 1) stride[dim] *= c->param[3].i;
   lm_copy_strided(g->ndim, g->shape, size, lm_data(g), g->stride,
                   (char *)lm_data(out) + c->param[2].i * out->stride[dim] * size, stride);
   return LM_OK;

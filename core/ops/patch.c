@@ -40,15 +40,16 @@ static lm_status grid_of(const lm_call *c, int k, grid *g)
   g->rows = s[2] / side;
   g->cols = s[3] / side;
   g->patches = g->rows * g->cols;
-  g->size = side * side * g->channels;
+  if (__builtin_mul_overflow(side, side, &g->size) ||
+      __builtin_mul_overflow(g->size, g->channels, &g->size))
+    return lm_op_fail(c, LM_ERR_ARG, "patch %lld is too large", (long long)side);
   return LM_OK;
 }
 
 /* ---- patchify, unpatchify ---- */
 
 /* The six dimensions that image and patches share: image, patch row, patch column, row,
- * column, channel; with the strides of an image tensor and those of contiguous patches.
- */
+ * column, channel; with the strides of an image and those of contiguous patches. */
 static void patch_layout(const grid *g, const int64_t *image, int64_t *shape,
                          int64_t *image_stride, int64_t *patch_stride)
 {
@@ -508,8 +509,7 @@ static lm_status patch_sum_cpu(lm_call *c)
   return LM_OK;
 }
 
-/* Every number of a patch gets the patch's gradient: [N, 1, rows, 1, cols, 1] expanded.
- */
+/* Every number of a patch gets its gradient: [N, 1, rows, 1, cols, 1] expanded. */
 static lm_status patch_sum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   grid g;

@@ -414,7 +414,8 @@ static lm_status avg_pool2d_grad_cpu(lm_call *c)
 
 const lm_op lm_op_avg_pool2d_grad = {
     .name = "avg_pool2d_grad",
-    .sig = "gy; shape: ints, size: ints, stride: ints, padding: ints, adaptive: bool",
+    .sig = "gy; shape: ints, size: ints, stride: ints = 0, padding: ints = 0, "
+           "adaptive: bool = false",
     .doc = "Gradient of avg_pool2d and adaptive_avg_pool2d: gy [N, C, H', W'] -> [N, C, shape].",
     .infer = image_grad_infer,
     .cpu = avg_pool2d_grad_cpu,

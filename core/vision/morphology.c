@@ -188,6 +188,7 @@ static int64_t half_step(uint8_t *pixel, int64_t stride, const uint8_t *table, i
 lm_status lm_skeletonize(const uint8_t *mask, int64_t height, int64_t width, uint8_t *out)
 {
   LM_TRY(lm_plane_check("skeletonize", height, width));
+  if (height == 0 || width == 0) return LM_OK;
   uint8_t table[256];
   padded p;
   LM_TRY(padded_init(&p, mask, height, width));
@@ -253,6 +254,7 @@ lm_status lm_distance_transform(const uint8_t *mask, int64_t height, int64_t wid
                                 double *out)
 {
   LM_TRY(lm_plane_check("distance_transform", height, width));
+  if (height == 0 || width == 0) return LM_OK;
   const int32_t far = INT32_MAX;
   int32_t *g = NULL;
   int64_t *envelope = NULL;

@@ -24,8 +24,8 @@ lm_vessel_options lm_vessel_defaults(void);
 
 /* image, mask, response: [height, width]. image is 8-bit grey, mask 0 or 1, response the
  * truncated filter response with its border cleared (NULL when it is not wanted). A
- * response of zero everywhere gives an empty mask. One thread. Errors: a size or option out
- * of range. */
+ * response of zero everywhere gives an empty mask. One thread. Errors: a size or option
+ * out of range. */
 lm_status lm_vessel_mask(const uint8_t *image, int64_t height, int64_t width,
                          const lm_vessel_options *options, uint8_t *mask,
                          uint8_t *response);

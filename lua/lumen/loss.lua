@@ -41,6 +41,27 @@ function loss.dice(logits, target, options)
   return 1 - core.mean((2 * overlap + smooth) / (total + smooth))
 end
 
+-- Mean squared error, mean over all elements.
+function loss.mse(x, target) return core.mean(core.square(x - target)) end
+
+-- Mean of d^2 / 2 where |d| < 1, else |d| - 1/2; d = x - target.
+function loss.smooth_l1(x, target)
+  local d = core.abs(x - target)
+  return core.mean(core.where(core.lt(d, 1), d * d * 0.5, d - 0.5))
+end
+
+-- Dice of a softmax over classes: logits [N, C, H, W], target i64 [N, H, W]; sums over the
+-- batch and all pixels, mean over the classes (background included). smooth = 1e-5.
+function loss.dice_multiclass(logits, target, options)
+  local smooth = options and options.smooth or 1e-5
+  local p = logits:softmax({ dim = 2 })
+  local t = core.one_hot(target, { classes = p.shape[2] }):permute(1, 4, 2, 3):to(p.dtype)
+  local dims = { 1, 3, 4 }
+  local overlap = core.sum(p * t, { dims = dims })
+  local total = core.sum(p, { dims = dims }) + core.sum(t, { dims = dims })
+  return 1 - core.mean((2 * overlap + smooth) / (total + smooth))
+end
+
 -- The segmentor's loss: half cross-entropy, half Dice over the whole batch.
 function loss.bce_dice(logits, target, options)
   local share = options and options.bce or 0.5

@@ -110,9 +110,12 @@ end
 function Optimizer:update(group, params, grads, state, lr, scale)
   local o = self.options
   if self.kind == "sgd" then
+    if scale ~= 1 then
+      for _, grad in ipairs(grads) do grad:mul_(scale) end
+    end
     core.sgd_step(params, grads, state[1], { lr = lr * group.lr_scale,
       momentum = o.momentum or 0, nesterov = o.nesterov or false,
-      weight_decay = group.weight_decay, step = self.steps, grad_scale = scale })
+      weight_decay = group.weight_decay, step = self.steps })
   else
     core.adamw_step(params, grads, state[1], state[2], { lr = lr * group.lr_scale,
       beta1 = o.beta1 or 0.9, beta2 = o.beta2 or 0.999, eps = o.eps or 1e-8,

@@ -191,7 +191,9 @@ local pairs_of_masks = {
   "empty_pred", "empty_both", "ring_vs_broken",
 }
 
-local function reference() return lumen.load(helper.need_shared("golden/f_metrics.safetensors")) end
+local function reference()
+  return lumen.load(helper.need_shared("golden/f_metrics.safetensors"))
+end
 
 local function assert_same_mask(got, expected, what)
   helper.assert_equal(got:to("i64"):gt(0), expected:to("i64"):gt(0), what)

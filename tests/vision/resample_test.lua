@@ -102,7 +102,9 @@ end
 
 TestReference = {}
 
-local function reference() return lumen.load(helper.need_shared("golden/e_ops.safetensors")) end
+local function reference()
+  return lumen.load(helper.need_shared("golden/e_ops.safetensors"))
+end
 
 function TestReference.test_resized_crop()
   local e = reference()

@@ -48,7 +48,9 @@ function TestSato.test_response_of_an_ideal_line()
   -- In the middle of a Gaussian valley of depth a and width s the filter of scale t gives
   -- a t^2 s / (s^2 + t^2)^(3/2).
   local a, s, t = 100, 3, 2
-  local x = draw(64, 64, "f64", function(_, j) return -a * math.exp(-(j - 32) ^ 2 / (2 * s * s)) end)
+  local x = draw(64, 64, "f64", function(_, j)
+    return -a * math.exp(-(j - 32) ^ 2 / (2 * s * s))
+  end)
   local got = vision.sato(x, { sigmas = { t } }):totable()[32][32]
   lu.assertAlmostEquals(got, a * t * t * s / (s * s + t * t) ^ 1.5, 1e-3)
 end
@@ -149,7 +151,9 @@ end
 
 TestReference = {}
 
-local function reference() return lumen.load(helper.need_shared("golden/c_frangi.safetensors")) end
+local function reference()
+  return lumen.load(helper.need_shared("golden/c_frangi.safetensors"))
+end
 
 function TestReference.test_sato()
   local c = reference()
@@ -167,8 +171,10 @@ function TestReference.test_frangi()
   local four = { 1, 2, 3, 4 }
   for _, name in ipairs { "A", "B", "C" } do
     local image = c[name .. ".image"]
-    helper.assert_close(vision.frangi(image:to("f64")), c[name .. ".frangi_default"], 1e-12, name)
-    helper.assert_close(vision.frangi(image, { sigmas = four }), c[name .. ".frangi_1234"], 1e-6, name)
+    helper.assert_close(vision.frangi(image:to("f64")), c[name .. ".frangi_default"], 1e-12,
+      name)
+    helper.assert_close(vision.frangi(image, { sigmas = four }), c[name .. ".frangi_1234"],
+      1e-6, name)
   end
   local image = c["C.image"]
   helper.assert_close(vision.frangi(image, { sigmas = four, gamma = 15 }),

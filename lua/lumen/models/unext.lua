@@ -122,4 +122,7 @@ function Unext:forward(image, options)
   return self.final(map)
 end
 
+-- Its parts, to look at or build on.
+Unext.ShiftedBlock, Unext.OverlapPatchEmbed = ShiftedBlock, OverlapPatchEmbed
+
 return Unext
