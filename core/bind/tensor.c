@@ -478,12 +478,20 @@ static int method_zero_grad(lua_State *L)
 
 /* ---- printing ---- */
 
+enum { SHOWN = 12 };
+
+/* The first elements of a CPU tensor in row-major order, wherever they lie. */
 static void add_values(luaL_Buffer *b, const lm_tensor *t)
 {
   char number[40];
-  int64_t n = lm_numel(t), shown = n > 12 ? 12 : n;
+  int64_t n = lm_numel(t), shown = lm_min64(n, SHOWN);
   for (int64_t i = 0; i < shown; i++) {
-    double v = get_number(t->dtype, lm_data(t), i);
+    int64_t rest = i, at = 0;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+      at += rest % t->shape[d] * t->stride[d];
+      rest /= t->shape[d];
+    }
+    double v = get_number(t->dtype, lm_data(t), at);
     snprintf(number, sizeof number, i ? ", %.5g" : "%.5g", v);
     luaL_addstring(b, number);
   }
@@ -497,7 +505,8 @@ static int meta_tostring(lua_State *L)
     lua_pushliteral(L, "tensor (released)");
     return 1;
   }
-  lm_tensor *t = lm_check_host(L, 1, LM_DTYPE_COUNT);
+  lm_tensor *t = h->tensor;
+  if (t->device->kind != LM_CPU) t = lm_check_host(L, 1, LM_DTYPE_COUNT);
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   luaL_addstring(&b, lm_describe(h->tensor));

@@ -189,6 +189,13 @@ static lm_status decode_stb(lm_image *out, const unsigned char *p, size_t size,
                    stbi_failure_reason());
   }
   LM_TRY(check_size(name, height, width));
+  /* A block of 8 x 8 pixels takes a bit of JPEG; PNG deflates at most 1032 to 1, 8 to a
+   * byte. Else a few bytes could ask for a gigabyte and seconds of work. */
+  int64_t pixels_per_byte = p[0] == 0xff ? 64 * 8 : 1032 * 8;
+  if ((int64_t)width * height / pixels_per_byte > (int64_t)size) {
+    return lm_fail(LM_ERR_FORMAT, "%s: %zu bytes cannot hold %d x %d pixels", name, size,
+                   height, width);
+  }
   int channels = found >= 3 ? 3 : 1;
   bool deep = stbi_is_16_bit_from_memory(p, (int)size);
   /* Blocks of 32 x 32, four channels of 16 bits, doubled twice while inflating. */

@@ -4,9 +4,10 @@
  *   attention       separate tensors, optional mask, cross attention
  *
  * Work is spread over (sample, head); each thread handles blocks of query rows against all
- * keys, in a buffer of its own of about BLOCK elements, so that the L x M matrix never exists.
- * For backward only the logarithm of each row's sum of exponentials is kept; the blocks are
- * computed again. Heads are read and written where they lie in the token rows. */
+ * keys, in buffers of its own, so that the L x M matrix never exists. The products are too
+ * small for a BLAS library to be at its best: they have their own kernel in
+ * attention_kernel.h. For backward only the logarithm of each row's sum of exponentials is
+ * kept; the blocks are computed again. */
 #include <math.h>
 #include <omp.h>
 
@@ -14,9 +15,9 @@
 #include "cpu/vmath.h"
 #include "graph/op.h"
 
-#define BLOCK 65536 /* elements of a block of scores: two of them fit the L2 cache */
-#define MIN_ROWS 16
-#define MAX_ROWS 512
+#define BLOCK 16384  /* elements of a block of scores, about */
+#define ROWS_UNIT 24 /* its rows are a multiple of this: whole tiles of every height */
+#define MAX_ROWS 504
 
 extern const lm_op lm_op_qkv_attention_backward, lm_op_attention_backward;
 
@@ -26,15 +27,16 @@ typedef struct heads {
   lm_dtype dtype;
   int64_t size; /* of an element, in bytes */
   int64_t n, h, l, m, d;
+  int64_t step; /* rows in a block */
   double scale;
   bool causal;
   const char *q, *k, *v;
   int64_t q_row, kv_row;
-  const uint8_t *mask;   /* NULL: none */
+  const uint8_t *mask;    /* NULL: none */
   int64_t mask_stride[4]; /* sample, head, query, key; 0 where broadcast */
-  char *out, *lse;       /* [n, l, h*d], [n, h, l]; lse may be NULL in forward */
-  const char *g;         /* backward: gradient of out */
-  char *gq, *gk, *gv;    /* laid out as q, k, v */
+  char *out, *lse;        /* [n, l, h*d], [n, h, l]; lse may be NULL in forward */
+  const char *g;          /* backward: gradient of out */
+  char *gq, *gk, *gv;     /* laid out as q, k, v */
 } heads;
 
 /* One head of one sample. */
@@ -60,173 +62,54 @@ static head head_of(const heads *a, int64_t n, int64_t h)
     .mask = a->mask ? a->mask + n * a->mask_stride[0] + h * a->mask_stride[1] : NULL};
 }
 
-static void gemm(lm_dtype dtype, bool ta, bool tb, int64_t m, int64_t n, int64_t k,
-                 double alpha, const void *a, int64_t lda, const void *b, int64_t ldb,
-                 double beta, void *c, int64_t ldc)
-{
-  if (dtype == LM_F32)
-    lm_sgemm(ta, tb, m, n, k, (float)alpha, a, lda, b, ldb, (float)beta, c, ldc);
-  else
-    lm_dgemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-
 static inline float float_exp(float x) { return lm_expf(x); }
 static inline double double_exp(double x) { return exp(x); }
 
-/* softmax_row: s becomes exp(s - shift); returns 1 / sum and stores shift + log(sum). A row
- * where every key is masked has sum 0: it gives 0 and lse = inf, which makes exp(s - lse)
- * zero in backward too.
- * backward_row: s becomes the probabilities P, dp the gradient P (dp - delta) of the scores. */
-#define DEFINE_ROWS(T)                                                                     \
-  static T T##_softmax_row(int64_t n, T *s, T *lse)                                        \
-  {                                                                                        \
-    T top = -(T)INFINITY, sum = 0;                                                         \
-    _Pragma("omp simd reduction(max : top)") for (int64_t j = 0; j < n; j++)               \
-      top = s[j] > top ? s[j] : top;                                                       \
-    if (top == -(T)INFINITY) top = 0;                                                      \
-    _Pragma("omp simd reduction(+ : sum)") for (int64_t j = 0; j < n; j++)                 \
-    {                                                                                      \
-      s[j] = T##_exp(s[j] - top);                                                          \
-      sum += s[j];                                                                         \
-    }                                                                                      \
-    if (lse) *lse = sum == 0 ? (T)INFINITY : top + (T)log((double)sum);                    \
-    return sum == 0 ? 0 : 1 / sum;                                                         \
-  }                                                                                        \
-  static void T##_scale_row(int64_t n, T factor, T *x)                                     \
-  {                                                                                        \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++) x[j] *= factor;                    \
-  }                                                                                        \
-  static T T##_dot(int64_t n, const T *x, const T *y)                                      \
-  {                                                                                        \
-    T sum = 0;                                                                             \
-    _Pragma("omp simd reduction(+ : sum)") for (int64_t j = 0; j < n; j++)                 \
-      sum += x[j] * y[j];                                                                  \
-    return sum;                                                                            \
-  }                                                                                        \
-  static void T##_backward_row(int64_t n, T lse, T delta, T *restrict s, T *restrict dp)   \
-  {                                                                                        \
-    _Pragma("omp simd") for (int64_t j = 0; j < n; j++)                                    \
-    {                                                                                      \
-      s[j] = T##_exp(s[j] - lse);                                                          \
-      dp[j] = s[j] * (dp[j] - delta);                                                      \
-    }                                                                                      \
-  }                                                                                        \
-  static void T##_mask_row(int64_t n, const uint8_t *mask, int64_t stride, T *s)           \
-  {                                                                                        \
-    for (int64_t j = 0; j < n; j++)                                                        \
-      if (!mask[j * stride]) s[j] = -(T)INFINITY;                                          \
-  }                                                                                        \
-  static void T##_fill_row(int64_t n, T value, T *x)                                       \
-  {                                                                                        \
-    for (int64_t j = 0; j < n; j++) x[j] = value;                                          \
-  }
+/* Vectors and tiles of products as wide and as high as the registers allow. */
+#ifdef __AVX512F__
+#define VECTOR_BYTES 64
+#define TILE_ROWS(width) ((width) == 2 ? 12 : (width) == 3 ? 8 : 6)
+#else
+#define VECTOR_BYTES 32
+#define TILE_ROWS(width) ((width) == 2 ? 6 : (width) == 3 ? 4 : 3)
+#endif
+#define MAX_TILE_ROWS 12
 
-DEFINE_ROWS(float)
-DEFINE_ROWS(double)
+#define T float
+#define EXP float_exp
+#define NAME(x) float_##x
+#include "ops/attention_kernel.h"
+#undef T
+#undef EXP
+#undef NAME
 
-/* Call one of the row functions for the element type. */
-#define ROWS(a, f, T_args, D_args) ((a)->dtype == LM_F32 ? float_##f T_args : double_##f D_args)
-
-static int64_t block_rows(const heads *a)
-{
-  int64_t rows = lm_min64(lm_max64(BLOCK / a->m, MIN_ROWS), MAX_ROWS);
-  return lm_min64(rows, lm_max64(a->l, 1));
-}
-
-/* Scores of query rows first .. first + rows - 1 into s [rows x m]; returns the number of
- * keys that they can see. */
-static int64_t scores(const heads *a, const head *e, int64_t first, int64_t rows, char *s)
-{
-  int64_t cols = a->causal ? lm_min64(a->m, first + rows) : a->m;
-  gemm(a->dtype, false, true, rows, cols, a->d, a->scale, e->q + first * a->q_row * a->size,
-       a->q_row, e->k, a->kv_row, 0, s, a->m);
-  if (!a->causal && !e->mask) return cols;
-  for (int64_t i = 0; i < rows; i++) {
-    char *row = s + i * a->m * a->size;
-    const uint8_t *mask = e->mask ? e->mask + (first + i) * a->mask_stride[2] : NULL;
-    int64_t seen = a->causal ? lm_min64(cols, first + i + 1) : cols;
-    if (mask)
-      ROWS(a, mask_row, (seen, mask, a->mask_stride[3], (float *)row),
-           (seen, mask, a->mask_stride[3], (double *)row));
-    ROWS(a, fill_row, (cols - seen, -INFINITY, (float *)row + seen),
-         (cols - seen, -(double)INFINITY, (double *)row + seen));
-  }
-  return cols;
-}
-
-static void forward_head(const heads *a, const head *e, char *s)
-{
-  int64_t step = block_rows(a), width = a->h * a->d;
-  for (int64_t first = 0; first < a->l; first += step) {
-    int64_t rows = lm_min64(step, a->l - first);
-    int64_t cols = scores(a, e, first, rows, s);
-    char *out = e->out + first * width * a->size;
-    double inverse[MAX_ROWS];
-    for (int64_t i = 0; i < rows; i++) {
-      char *lse = at(e->lse, first + i, a->size), *row = s + i * a->m * a->size;
-      inverse[i] = ROWS(a, softmax_row, (cols, (float *)row, (float *)lse),
-                        (cols, (double *)row, (double *)lse));
-    }
-    gemm(a->dtype, false, false, rows, a->d, cols, 1, s, a->m, e->v, a->kv_row, 0, out, width);
-    for (int64_t i = 0; i < rows; i++) {
-      char *row = out + i * width * a->size;
-      ROWS(a, scale_row, (a->d, (float)inverse[i], (float *)row),
-           (a->d, inverse[i], (double *)row));
-    }
-  }
-}
-
-/* With P the probabilities and dO the gradient of the output O:
- *   dV = P^T dO,  dP = dO V^T,  dS = P (dP - rowsum(dO O)),  dQ = scale dS K,  dK = scale dS^T Q */
-static void backward_head(const heads *a, const head *e, char *s, char *dp)
-{
-  int64_t step = block_rows(a), width = a->h * a->d, size = a->size, d = a->d;
-  for (int64_t j = 0; j < a->m; j++) {
-    memset(e->gk + j * a->kv_row * size, 0, (size_t)(d * size));
-    memset(e->gv + j * a->kv_row * size, 0, (size_t)(d * size));
-  }
-  for (int64_t first = 0; first < a->l; first += step) {
-    int64_t rows = lm_min64(step, a->l - first);
-    int64_t cols = scores(a, e, first, rows, s);
-    const char *g = e->g + first * width * size, *o = e->out + first * width * size;
-    gemm(a->dtype, false, true, rows, cols, d, 1, g, width, e->v, a->kv_row, 0, dp, a->m);
-    for (int64_t i = 0; i < rows; i++) {
-      const char *gi = g + i * width * size, *oi = o + i * width * size;
-      const char *lse = e->lse + (first + i) * size;
-      char *si = s + i * a->m * size, *dpi = dp + i * a->m * size;
-      if (a->dtype == LM_F32)
-        float_backward_row(cols, *(const float *)lse,
-                           float_dot(d, (const float *)gi, (const float *)oi), (float *)si,
-                           (float *)dpi);
-      else
-        double_backward_row(cols, *(const double *)lse,
-                            double_dot(d, (const double *)gi, (const double *)oi),
-                            (double *)si, (double *)dpi);
-    }
-    const char *q = e->q + first * a->q_row * size;
-    gemm(a->dtype, true, false, cols, d, rows, 1, s, a->m, g, width, 1, e->gv, a->kv_row);
-    gemm(a->dtype, false, false, rows, d, cols, a->scale, dp, a->m, e->k, a->kv_row, 0,
-         e->gq + first * a->q_row * size, a->q_row);
-    gemm(a->dtype, true, false, cols, d, rows, a->scale, dp, a->m, q, a->q_row, 1, e->gk,
-         a->kv_row);
-  }
-}
+#define T double
+#define EXP double_exp
+#define NAME(x) double_##x
+#include "ops/attention_kernel.h"
+#undef T
+#undef EXP
+#undef NAME
 
 /* All heads of all samples: backward when a->gk is there, else forward. */
-static lm_status run(const lm_call *c, const heads *a)
+static lm_status run(const lm_call *c, heads *a)
 {
-  int64_t block = block_rows(a) * a->m, buffers = a->gk ? 2 : 1, tasks = a->n * a->h;
-  int64_t shape[3] = {lm_threads(), buffers, block};
+  bool single = a->dtype == LM_F32;
+  int64_t rows = BLOCK / lm_max64(a->m, 1) / ROWS_UNIT * ROWS_UNIT, tasks = a->n * a->h;
+  a->step = lm_min64(lm_min64(lm_max64(rows, ROWS_UNIT), MAX_ROWS), a->l);
+  int64_t shape[2] = {lm_threads(), single ? float_buffer_size(a) : double_buffer_size(a)};
   lm_tensor *scratch;
-  LM_TRY(lm_tensor_new(c->device, a->dtype, 3, shape, &scratch));
+  LM_TRY(lm_tensor_new(c->device, a->dtype, 2, shape, &scratch));
   char *base = lm_data(scratch);
   /* Results do not depend on which thread takes a head. */
 #pragma omp parallel for schedule(dynamic) if (tasks > 1 && tasks * a->l * a->m > 4096)
   for (int64_t t = 0; t < tasks; t++) {
     head e = head_of(a, t / a->h, t % a->h);
-    char *s = base + omp_get_thread_num() * buffers * block * a->size;
-    if (a->gk) backward_head(a, &e, s, s + block * a->size);
-    else forward_head(a, &e, s);
+    void *buffer = base + omp_get_thread_num() * shape[1] * a->size;
+    if (single && a->gk) float_backward(a, &e, buffer);
+    else if (single) float_forward(a, &e, buffer);
+    else if (a->gk) double_backward(a, &e, buffer);
+    else double_forward(a, &e, buffer);
   }
   lm_release(scratch);
   return LM_OK;

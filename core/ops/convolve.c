@@ -21,17 +21,19 @@
 #ifdef __AVX512F__
 #define LM_CONV_BYTES 64
 #define MAX_BLOCK 8 /* up to 16 of 32 vector registers hold sums */
+#define DOT_TAPS 4
 #else
 #define LM_CONV_BYTES 32
 #define MAX_BLOCK 2 /* 8 of 16 */
+#define DOT_TAPS 2
 #endif
 
 typedef struct kernels {
   int64_t size, lanes; /* bytes of an element; elements of a vector */
   void (*tile[9])(const void *x, const int64_t *offset, int64_t taps, const void *w,
                   const void *bias, void *to, int64_t pitch); /* by block: 1, 2, 3, 4, 8 */
-  void (*dot[2])(const void *g, int64_t pitch, const void *x, const int64_t *offset,
-                 int64_t count, void *sum); /* blocks of 1, 4 */
+  void (*dot[5])(const void *g, int64_t pitch_g, const void *x, const int64_t *offset,
+                 int64_t taps, int64_t count, void *sum, int64_t pitch_sum); /* 1 to 4 */
   void (*copy)(void *to, int64_t to_step, const void *from, int64_t from_step, int64_t count);
   void (*add)(void *to, const void *from, int64_t count);
   void (*fill)(void *to, const void *value, int64_t count);
@@ -532,14 +534,13 @@ typedef struct weight_job {
   char *partial;     /* [slots - 1, weight]; slot 0 sums in the result */
 } weight_job;
 
-/* gy of the unit on the pitch of the packed source, zero at positions that do not exist, and
- * in the channels that fill up the last block. */
+/* gy of the unit on the pitch of the packed source, zero at positions that do not exist. */
 static void pack_gradient(const weight_job *j, const unit *u, const char *gy, char *to,
                           int64_t first, int64_t last)
 {
   const plan *p = &j->p;
   int64_t size = p->k->size, area = p->to[0] * p->to[1], width = p->to[1];
-  p->k->fill(to, NULL, round_up(last - first, 4) * j->pitch);
+  p->k->fill(to, NULL, (last - first) * j->pitch);
   for (int64_t i = 0; i < u->images; i++) {
     int64_t channel = ((u->image + i) * p->v->groups + u->group) * p->channels[1];
     for (int64_t o = first; o < last; o++) {
@@ -559,17 +560,12 @@ static void weight_unit(const weight_job *j, const unit *u, const char *pack, co
   int64_t size = p->k->size;
   int64_t count = ((u->images - 1) * p->height + u->rows - 1) * p->pitch + p->grid[1];
   count = round_up(count, p->k->lanes);
-  _Alignas(64) char sum[16 * sizeof(double)];
   for (int64_t o = first; o < last; o += 4) {
     int64_t channels = lm_min64(last - o, 4);
-    for (int64_t t = 0; t < p->taps; t += 4) {
-      p->k->dot[channels > 1](gy + (o - first) * j->pitch * size, j->pitch, pack,
-                              p->offset + t, count, sum);
-      for (int64_t i = 0; i < channels; i++) {
-        int64_t at = (u->group * p->channels[1] + o + i) * p->taps + t;
-        p->k->add(sums + at * size, sum + 4 * i * size, lm_min64(p->taps - t, 4));
-      }
-    }
+    char *to = sums + (u->group * p->channels[1] + o) * p->taps * size;
+    for (int64_t t = 0; t < p->taps; t += DOT_TAPS)
+      p->k->dot[channels](gy + (o - first) * j->pitch * size, j->pitch, pack, p->offset + t,
+                          lm_min64(p->taps - t, DOT_TAPS), count, to + t * size, p->taps);
   }
 }
 
@@ -618,7 +614,7 @@ static void weight_carve(weight_job *j, int64_t total)
 {
   plan *p = &j->p;
   int64_t elements = pack_elements(p) + 64;
-  if (!p->matrix) elements += round_up(p->channels[1], 4) * j->pitch;
+  if (!p->matrix) elements += p->channels[1] * j->pitch;
   plan_carve(p, elements, false);
   j->partial = carve(p, (size_t)((j->slots - 1) * total * p->k->size));
 }

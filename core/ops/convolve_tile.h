@@ -52,31 +52,35 @@ static inline T NAME(lanes)(V v)
   return total;
 }
 
-/* sum[o * 4 + t] = sum over i < count of g[o * pitch + i] * x[offset[t] + i], for `block`
- * channels and four taps; count is a multiple of LANES. */
+/* sum[o * pitch_sum + t] += sum over i < count of g[o * pitch_g + i] * x[offset[t] + i], for
+ * `block` channels and t < taps <= DOT_TAPS; count is a multiple of LANES, and all DOT_TAPS
+ * offsets are read. */
 #define DOT(block)                                                                       \
-  static void NAME(dot_##block)(const void *gs, int64_t pitch, const void *xs,           \
-                                const int64_t *offset, int64_t count, void *sum)         \
+  static void NAME(dot_##block)(const void *gs, int64_t pitch_g, const void *xs,         \
+                                const int64_t *offset, int64_t taps, int64_t count,      \
+                                void *sum, int64_t pitch_sum)                            \
   {                                                                                      \
-    const T *g = gs, *x0 = (const T *)xs + offset[0], *x1 = (const T *)xs + offset[1];   \
-    const T *x2 = (const T *)xs + offset[2], *x3 = (const T *)xs + offset[3];            \
-    V a[block][4];                                                                       \
+    const T *g = gs, *x[DOT_TAPS];                                                       \
+    V a[block][DOT_TAPS], u[DOT_TAPS];                                                   \
     memset(a, 0, sizeof a);                                                              \
+    for (int t = 0; t < DOT_TAPS; t++) x[t] = (const T *)xs + offset[t];                 \
     for (int64_t i = 0; i < count; i += LANES) {                                         \
-      V u0 = NAME(load)(x0 + i), u1 = NAME(load)(x1 + i);                                \
-      V u2 = NAME(load)(x2 + i), u3 = NAME(load)(x3 + i);                                \
+      _Pragma("GCC unroll 4") for (int t = 0; t < DOT_TAPS; t++)                         \
+        u[t] = NAME(load)(x[t] + i);                                                     \
       _Pragma("GCC unroll 4") for (int o = 0; o < block; o++) {                          \
-        V v = NAME(load)(g + o * pitch + i);                                             \
-        a[o][0] += v * u0;                                                               \
-        a[o][1] += v * u1;                                                               \
-        a[o][2] += v * u2;                                                               \
-        a[o][3] += v * u3;                                                               \
+        V v = NAME(load)(g + o * pitch_g + i);                                           \
+        _Pragma("GCC unroll 4") for (int t = 0; t < DOT_TAPS; t++) a[o][t] += v * u[t];  \
       }                                                                                  \
     }                                                                                    \
-    _Pragma("GCC unroll 16") for (int k = 0; k < 4 * block; k++)                         \
-      ((T *)sum)[k] = NAME(lanes)(a[k / 4][k % 4]);                                      \
+    _Pragma("GCC unroll 4") for (int o = 0; o < block; o++) {                            \
+      T *to = (T *)sum + o * pitch_sum;                                                  \
+      _Pragma("GCC unroll 4") for (int t = 0; t < DOT_TAPS; t++)                         \
+        if (t < taps) to[t] += NAME(lanes)(a[o][t]);                                     \
+    }                                                                                    \
   }
 DOT(1)
+DOT(2)
+DOT(3)
 DOT(4)
 #undef DOT
 
@@ -119,7 +123,7 @@ static void NAME(gemm)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const 
 static const kernels NAME(kernels) = {
     sizeof(T), LANES,
     {NULL, NAME(tile_1), NAME(tile_2), NAME(tile_3), NAME(tile_4), [8] = NAME(tile_8)},
-    {NAME(dot_1), NAME(dot_4)},
+    {NULL, NAME(dot_1), NAME(dot_2), NAME(dot_3), NAME(dot_4)},
     NAME(copy), NAME(add), NAME(fill), NAME(gemm)};
 
 #undef LANES

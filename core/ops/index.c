@@ -382,11 +382,11 @@ static lm_status index_select_infer(lm_call *c)
   return lm_out(c, 0, x->dtype, x->ndim, shape);
 }
 
-static lm_status pick_along(lm_call *c, int dim)
+static lm_status pick_along(lm_call *c, int dim, const char *what)
 {
   const lm_tensor *x = c->in[0], *index = c->in[1];
   rows r = rows_make(x->ndim, x->shape, dim, lm_numel(index));
-  LM_TRY(check_index(c, index, r.size, "the size of the first argument along dim"));
+  LM_TRY(check_index(c, index, r.size, what));
   rows_pick(&r, lm_data(index), lm_data(x), lm_data(c->out[0]), lm_dtype_size(x->dtype));
   return LM_OK;
 }
@@ -395,7 +395,7 @@ static lm_status index_select_cpu(lm_call *c)
 {
   int dim;
   LM_TRY(lm_dim(c, c->param[0].i, c->in[0]->ndim, &dim));
-  return pick_along(c, dim);
+  return pick_along(c, dim, "x's size along dim");
 }
 
 static lm_status index_select_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -449,7 +449,7 @@ static lm_status embedding_infer(lm_call *c)
 
 static lm_status embedding_cpu(lm_call *c)
 {
-  return pick_along(c, 0);
+  return pick_along(c, 0, "the rows of weight");
 }
 
 static lm_status embedding_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)

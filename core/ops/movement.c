@@ -375,6 +375,12 @@ const lm_op lm_op_unsqueeze = {
 
 /* ---- slice, select ---- */
 
+/* An `index` parameter as the user counts. */
+static long long counted(const lm_value *v)
+{
+  return v->i < 0 ? v->i : v->i + 1;
+}
+
 static lm_status slice_infer(lm_call *c)
 {
   const lm_tensor *x = c->in[0];
@@ -387,9 +393,9 @@ static lm_status slice_infer(lm_call *c)
     return lm_op_fail(c, LM_ERR_ARG, "step must be at least 1, not %lld",
                       (long long)step);
   if (first < 0 || last >= n || last < first - 1)
-    return lm_op_fail(c, LM_ERR_INDEX,
-                      "%lld to %lld is no range in dimension %d of x (x: %s)",
-                      (long long)first + 1, (long long)last + 1, dim + 1, lm_describe(x));
+    return lm_op_fail(
+        c, LM_ERR_INDEX, "%lld to %lld is no range in dimension %d of x (x: %s)",
+        counted(&c->param[1]), counted(&c->param[2]), dim + 1, lm_describe(x));
   int64_t shape[LM_MAX_DIMS], stride[LM_MAX_DIMS];
   memcpy(shape, x->shape, sizeof shape);
   memcpy(stride, x->stride, sizeof stride);
@@ -459,8 +465,7 @@ static lm_status select_infer(lm_call *c)
   if (index < 0 || index >= x->shape[dim])
     return lm_op_fail(c, LM_ERR_INDEX,
                       "index %lld is out of range for dimension %d of x (x: %s)",
-                      (long long)(c->param[1].i < 0 ? c->param[1].i : index + 1), dim + 1,
-                      lm_describe(x));
+                      counted(&c->param[1]), dim + 1, lm_describe(x));
   int64_t shape[LM_MAX_DIMS], stride[LM_MAX_DIMS];
   for (int i = 0; i < x->ndim; i++) {
     if (i == dim) continue;

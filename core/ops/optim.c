@@ -56,11 +56,13 @@ static lm_status check_distinct(const lm_call *c, int k)
 static lm_status check_lists(lm_call *c, unsigned written)
 {
   int n = c->count[0];
+  const lm_sig *sig;
+  LM_TRY(lm_op_sig(c->op, &sig));
   if (n == 0) return lm_op_fail(c, LM_ERR_ARG, "%s", "the lists are empty");
   for (int a = 1; a < c->narg; a++)
     if (c->count[a] != n)
       return lm_op_fail(c, LM_ERR_ARG, "there are %d %s but %d %s", c->count[a],
-                        lm_arg_name(c, c->first[a]), n, lm_arg_name(c, 0));
+                        sig->arg[a].name, n, sig->arg[0].name);
   for (int i = 0; i < n; i++) {
     LM_TRY(check_target(c, i));
     for (int a = 0; a < c->narg; a++) {

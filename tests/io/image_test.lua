@@ -211,6 +211,8 @@ function TestHostile.test_claimed_sizes()
   fails("bad PNM header", decode, "P5 2 2 70000\n\0\0\0\0")
   fails("0 x 2", decode, "P5 2 0 255\n ")
   fails("are no picture", decode, "")
+  -- a JPEG frame of 16384 x 16384 pixels and nothing in it
+  fails("cannot hold", decode, "\255\216\255\192\0\11\8\64\0\64\0\1\1\17\0\255\217")
 end
 
 function TestHostile.test_jpeg_with_too_many_codes()

@@ -51,7 +51,7 @@ local function pairs_of_shapes(make, ref, more)
     rows[#rows + 1] = { args = { make(s[1], 1), make(s[2], 2) }, ref = ref, tol = more }
   end
   rows[#rows + 1] = { args = { make({ 0, 5 }, 1), make({ 5 }, 2) }, shape = { 0, 5 } }
-  rows[#rows + 1] = { args = { make({ 70, 1000 }, 1), make({ 1000 }, 2) }, ref = ref,
+  rows[#rows + 1] = { args = { make({ 34, 1000 }, 1), make({ 1000 }, 2) }, ref = ref,
                       grad = false, tol = more }
   return rows
 end
@@ -68,7 +68,7 @@ helper.op("mul", pairs_of_shapes(normal, each(function(a, b) return a * b end)))
 helper.op("div", pairs_of_shapes(positive, each(function(a, b) return a / b end)))
 helper.op("pow", pairs_of_shapes(positive, each(function(a, b) return a ^ b end)))
 helper.op("pow", {
-  { args = { randn { 40 }, values(2.0) }, ref = each(function(a) return a * a end) },
+  { args = { randn { 40 }, values(2.0) }, constant = { [2] = true }, ref = each(function(a) return a * a end) },
   { args = { randn { 5 }, values { 3.0, 1.0, 0.0, -1.0, -2.0 } }, constant = { [2] = true },
     ref = each(function(a, b) return a ^ b end) },
 })
@@ -101,7 +101,6 @@ helper.op("where", {
     grad = false },
 })
 
-local f32 = "f32"
 helper.error("add", { args = { randn { 3, 5 }, randn { 4 } } }, "add: ")
 helper.error("add", { args = { randn { 3, 5 }, integers({ 5 }, 0, 3) } },
   "add: x is f32 cpu [3 x 5] but y is i64 cpu [5]")
@@ -253,7 +252,7 @@ function TestAccuracy:test_special_values()
   local expected = {
     exp = { nan, inf, 0, 1, math.exp(-1), 1, inf, 0 },
     log = { nan, inf, nan, -inf, nan, math.log(1e-40), math.log(89), nan },
-    tanh = { nan, 1, -1, 0, math.tanh and math.tanh(-1) or tanh(-1), 1e-40, 1, -1 },
+    tanh = { nan, 1, -1, 0, tanh(-1), 1e-40, 1, -1 },
     sigmoid = { nan, 1, 0, 0.5, sigmoid(-1), 0.5, 1, 0 },
     erf = { nan, 1, -1, 0, erf(-1), 1e-40, 1, -1 },
     softplus = { nan, inf, 0, math.log(2), math.log(1 + math.exp(-1)), math.log(2), 89, 0 },
@@ -289,8 +288,8 @@ end
 
 helper.op("cast", {
   { args = { randn { 3, 5 } }, options = { dtype = "f64" }, ref = each(function(x) return x end),
-    bf16 = false },
-  { args = { randn { 3, 5 } }, options = { dtype = "f32" }, tol = { f64 = 1e-6, grad = 1 },
+    bf16 = false, grad = false },
+  { args = { randn { 3, 5 } }, options = { dtype = "f32" }, tol = { f64 = 1e-6 },
     ref = each(function(x) return x end), grad = false },
   { args = { randn { 3, 5 } }, options = { dtype = "i64" },
     ref = each(function(x) return x < 0 and math.ceil(x) or math.floor(x) end) },
@@ -322,7 +321,8 @@ end
 
 function TestCast:test_gradient_crosses_precisions()
   local x = lumen.tensor({ 1.5, 2.5 }, { requires_grad = true })
-  (x:to("f64") * 3):sum():backward()
+  local y = x:to("f64") * 3
+  y:sum():backward()
   lu.assertEquals(x.grad.dtype, "f32")
   lu.assertEquals(x.grad:totable(), { 3, 3 })
   lu.assertFalse(x:to("i64").requires_grad)
