@@ -6,10 +6,10 @@ return {
   origin = "made by lumen.vision.phantom",
   licence = "none needed",
   splits = { "train", "test" },
-  source = function(_, split, count)
+  source = function(_, split, count, size)
     local test = split == "test"
     if count == 0 then count = test and 200 or 2000 end
-    return { kind = "phantom", size = 300, preset = "default", seed = test and 2 or 1, count = count },
-      1, count
+    return { kind = "phantom", preset = "default", seed = test and 2 or 1, count = count,
+             size = math.max(160, size) }, 1, count
   end,
 }

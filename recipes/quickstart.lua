@@ -9,8 +9,8 @@ local quickstart = lumen.recipe {
   reaches = "About 8 minutes on two cores.",
   options = {
     { "labels", "10", "labelled images to fine-tune on" },
-    { "pretrain_images", 1500, "images without labels", min = 1 },
-    { "pretrain_epochs", 30, "passes over them", min = 1 },
+    { "pretrain_images", 1200, "images without labels", min = 1 },
+    { "pretrain_epochs", 20, "passes over them", min = 1 },
     { "finetune_steps", 500, "optimizer steps with labels", min = 1 },
     { "test_images", 200, "images to measure on", min = 1 },
   },

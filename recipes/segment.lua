@@ -172,7 +172,7 @@ function segment:run(o, run)
     run.model, name = build(o, run)
     if o.train then
       local source, subset = data.source(o.data, { root = o.root, split = "train",
-        count = o.images, held_out = o.split })
+        count = o.images, held_out = o.split, size = o.size })
       fit(self, o, run, source, subset, name)
     end
     run.model:eval()
@@ -183,7 +183,7 @@ function segment:run(o, run)
   if o.predict ~= "" then write_predictions(o, run, predict) end
   if o.predict ~= "" and not o.train then return {} end
   local source, subset = data.source(o.data, { root = o.root, split = "test",
-    count = o.test_images, held_out = o.split })
+    count = o.test_images, held_out = o.split, size = o.size })
   if source.kind == "folder" and not source.masks then
     error(("data %s has no masks to train on or compare with"):format(o.data), 0)
   end

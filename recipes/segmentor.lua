@@ -18,14 +18,15 @@ local segmentor = lumen.recipe {
   },
   presets = {
     smoke = { size = 64, images = 16, batch = 8, epochs = 2, lr = 0.032 },
-    tiny = { size = 64, images = 1500, batch = 32, epochs = 8, lr = 0.024 },
+    tiny = { size = 64, images = 1200, batch = 32, epochs = 8, lr = 0.024 },
     small = { size = 128, batch = 32, epochs = 40, lr = 8e-3 },
     paper = { size = 224, batch = 64, accumulate = 4, epochs = 200, lr = 1e-3 },
   },
 }
 
 function segmentor:run(o, run)
-  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images })
+  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images,
+                                                size = o.size })
   run.loader = data.loader {
     source = source, subset = subset, batch = o.batch, size = o.size, seed = o.seed,
     threads = o.workers, broken = o.broken, shuffle = true, drop_last = true,

@@ -23,7 +23,7 @@ local vasomim = lumen.recipe {
     { "consistency", 1.0, "weight of the anatomical consistency loss (0: off)", min = 0 },
     { "norm_pix", true, "predict patches normalised by their own mean and deviation" },
     { "segmentor", "", "its weights: a file or a run directory; empty: train it first" },
-    { "segmentor_epochs", 0, "epochs of that training; 0: 200, fewer when 800 steps suffice",
+    { "segmentor_epochs", 0, "epochs of that training; 0: 200, fewer when 500 steps suffice",
       min = 0 },
     { "crop", 0.2, "smallest share of the image that a training crop covers", min = 0.01, max = 1 },
     { "filter", "scaled", "settings of the vessel filter", choices = { "scaled", "published" } },
@@ -34,7 +34,7 @@ local vasomim = lumen.recipe {
   presets = {
     smoke = { size = 64, model = "vit_micro", images = 16, batch = 8, epochs = 2, lr = 0.02,
               norm_pix = false, segmentor_epochs = 2 },
-    tiny = { size = 64, model = "vit_micro", images = 1500, batch = 32, epochs = 30, lr = 0.012,
+    tiny = { size = 64, model = "vit_micro", images = 1200, batch = 32, epochs = 20, lr = 0.012, crop = 0.4,
              norm_pix = false, segmentor_epochs = 8 },
     small = { size = 128, model = "vit_tiny", batch = 64, epochs = 100, lr = 1e-3 },
     paper = { size = 224, model = "vit_base", batch = 64, accumulate = 32, epochs = 800,
@@ -53,7 +53,7 @@ function vasomim:segmentor(o, run)
     local epochs = o.segmentor_epochs
     if epochs == 0 then
       local per_epoch = math.max(1, #run.loader // batch)
-      epochs = math.max(1, math.min(200, 800 // per_epoch))
+      epochs = math.max(1, math.min(200, 500 // per_epoch))
     end
     local values = { epochs = epochs, batch = batch, lr = 1e-3 * 256 / batch }
     for _, name in ipairs { "data", "root", "images", "size", "seed", "device", "threads",
@@ -69,7 +69,8 @@ function vasomim:segmentor(o, run)
 end
 
 function vasomim:run(o, run)
-  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images })
+  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images,
+                                                size = o.size })
   run.loader = data.loader {
     source = source, subset = subset, batch = o.batch, size = o.size, seed = o.seed,
     threads = o.workers, broken = o.broken, shuffle = true, drop_last = true,

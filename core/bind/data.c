@@ -8,18 +8,28 @@
 
 #define CLASS "lumen.loader"
 
+typedef struct handle {
+  lm_loader *loader;  /* NULL when closed */
+  lua_Integer epochs; /* how often epoch() was called: an iterator knows when it is outdated */
+} handle;
+
+static handle *check_handle(lua_State *L)
+{
+  handle *h = luaL_checkudata(L, 1, CLASS);
+  if (!h->loader) luaL_error(L, "this loader is closed");
+  return h;
+}
+
 static lm_loader *check_loader(lua_State *L)
 {
-  lm_loader **box = luaL_checkudata(L, 1, CLASS);
-  if (!*box) luaL_error(L, "this loader is closed");
-  return *box;
+  return check_handle(L)->loader;
 }
 
 static int loader_close(lua_State *L)
 {
-  lm_loader **box = luaL_checkudata(L, 1, CLASS);
-  lm_loader_free(*box);
-  *box = NULL;
+  handle *h = luaL_checkudata(L, 1, CLASS);
+  lm_loader_free(h->loader);
+  h->loader = NULL;
   return 0;
 }
 
@@ -82,6 +92,16 @@ static void read_normalisation(lua_State *L, lm_loader_options *o)
   }
 }
 
+static int64_t integer_in(lua_State *L, const char *name, int64_t otherwise, int64_t low,
+                          int64_t high)
+{
+  int64_t v = lm_opt_int(L, 1, name, otherwise);
+  if (v < low || v > high)
+    luaL_error(L, "loader: %s must be %I to %I, not %I", name, (lua_Integer)low,
+               (lua_Integer)high, (lua_Integer)v);
+  return v;
+}
+
 static void read_options(lua_State *L, lm_loader_options *o)
 {
   lm_check_keys(L, 1, "loader", keys);
@@ -89,14 +109,14 @@ static void read_options(lua_State *L, lm_loader_options *o)
   o->batch = lm_opt_int(L, 1, "batch", 1);
   o->size = lm_opt_int(L, 1, "size", 224);
   o->seed = (uint64_t)lm_opt_int(L, 1, "seed", 0);
-  o->threads = (int)lm_opt_int(L, 1, "threads", 1);
+  o->threads = (int)integer_in(L, "threads", 1, 0, 256);
   o->shuffle = lm_opt_bool(L, 1, "shuffle", false);
   o->drop_last = lm_opt_bool(L, 1, "drop_last", false);
   o->flip = lm_opt_number(L, 1, "flip", 0);
-  o->channels = (int)lm_opt_int(L, 1, "channels", 3);
+  o->channels = (int)integer_in(L, "channels", 3, 1, 3);
   o->pseudo_mask = lm_opt_bool(L, 1, "pseudo_mask", false);
   o->cache = lm_opt_string(L, 1, "cache", NULL);
-  o->memory = (size_t)lm_opt_int(L, 1, "memory", (int64_t)1 << 30);
+  o->memory = (size_t)integer_in(L, "memory", (int64_t)1 << 30, 0, INT64_MAX);
   const char *filter = lm_opt_string(L, 1, "filter", "bicubic");
   o->filter = lm_filter_parse(filter);
   if (o->filter == LM_FILTER_COUNT)
@@ -105,8 +125,6 @@ static void read_options(lua_State *L, lm_loader_options *o)
   o->skip_broken = strcmp(broken, "skip") == 0;
   if (!o->skip_broken && strcmp(broken, "error") != 0)
     luaL_error(L, "loader: broken must be \"skip\" or \"error\", not '%s'", broken);
-  if (o->channels != 1 && o->channels != 3)
-    luaL_error(L, "loader: channels must be 1 or 3, not %d", o->channels);
   read_crop(L, o);
   read_vessel(L, &o->vessel);
   read_normalisation(L, o);
@@ -187,16 +205,21 @@ static int core_loader(lua_State *L)
   if (lua_getfield(L, 1, "source") != LUA_TTABLE)
     luaL_error(L, "loader: source must be a table {kind=, ...}");
   int source = lua_gettop(L);
-  const char *kind = required(L, source, "kind", "?");
+  const char *kind = lm_opt_string(L, source, "kind", NULL);
+  if (!kind) luaL_error(L, "loader: source needs kind = \"folder\", \"list\" or \"phantom\"");
   if (strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
-  if (o.cache) lm_check(L, lm_dir_make(o.cache));
-  lm_loader **box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = NULL;
+  if (!o.pseudo_mask) o.cache = NULL;
+  if (o.cache && lm_dir_make(o.cache) != LM_OK) {
+    lm_log(LM_LOG_WARN, "vessel masks are not cached: %s", lm_last_error()->message);
+    o.cache = NULL;
+  }
+  handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  *h = (handle){0};
   luaL_setmetatable(L, CLASS);
   int result = lua_gettop(L);
-  lm_check(L, lm_loader_new(&o, box));
-  lm_check(L, add_source(L, source, kind, *box));
-  lm_check(L, select_subset(L, *box));
+  lm_check(L, lm_loader_new(&o, &h->loader));
+  lm_check(L, add_source(L, source, kind, h->loader));
+  lm_check(L, select_subset(L, h->loader));
   lua_settop(L, result);
   return 1;
 }
@@ -213,12 +236,14 @@ static void set_floats(lua_State *L, const char *name, const float *data, int64_
   lua_setfield(L, -2, name);
 }
 
-/* Upvalues: loader, channels, side. */
+/* Upvalues: loader, channels, side, its number among the loader's epochs. */
 static int next_batch(lua_State *L)
 {
   lua_settop(L, 0);
   lua_pushvalue(L, lua_upvalueindex(1));
   lm_loader *l = check_loader(L);
+  if (check_handle(L)->epochs != lua_tointeger(L, lua_upvalueindex(4)))
+    return luaL_error(L, "this epoch was left: loader:epoch has been called again");
   int64_t channels = lua_tointeger(L, lua_upvalueindex(2));
   int64_t side = lua_tointeger(L, lua_upvalueindex(3));
   lm_batch b;
@@ -238,13 +263,16 @@ static int next_batch(lua_State *L)
 /* loader:epoch(e [, first_batch]): an iterator over batches; both count from 1. */
 static int loader_epoch(lua_State *L)
 {
-  lm_loader *l = check_loader(L);
+  handle *h = check_handle(L);
+  lm_loader *l = h->loader;
+  h->epochs++;
   lm_check(L, lm_loader_start(l, luaL_checkinteger(L, 2), luaL_optinteger(L, 3, 1) - 1));
   const lm_loader_options *o = lm_loader_settings(l);
   lua_pushvalue(L, 1);
   lua_pushinteger(L, o->channels);
   lua_pushinteger(L, o->size);
-  lua_pushcclosure(L, next_batch, 3);
+  lua_pushinteger(L, h->epochs);
+  lua_pushcclosure(L, next_batch, 4);
   return 1;
 }
 

@@ -1,9 +1,9 @@
-/* rows.c: lm_rows_run (see rows.h): merged dimensions, an odometer over the outer ones, and
- * pieces of rows shared out between threads. */
+/* rows.c: lm_rows_run (see rows.h): merged dimensions, an odometer over the outer ones,
+ * and pieces of rows shared out between threads. */
 #include "cpu/rows.h"
 
-#define PIECE 16384          /* elements of a row given to the row function at once */
-#define PARALLEL_FROM 32768  /* fewer elements are not worth waking threads */
+#define PIECE 16384         /* elements of a row given to the row function at once */
+#define PARALLEL_FROM 32768 /* fewer elements are not worth waking threads */
 
 typedef struct walk {
   int n, ndim;
@@ -16,7 +16,8 @@ typedef struct walk {
   const void *context;
 } walk;
 
-/* Stride of t along dimension d of a shape with ndim dimensions, 0 where t is broadcast. */
+/* Stride of t along dimension d of a shape with ndim dimensions, 0 where t is broadcast.
+ */
 static int64_t stride_of(const lm_tensor *t, int d, int ndim)
 {
   d -= ndim - t->ndim;
@@ -37,7 +38,8 @@ static void walk_make(walk *w, int n, lm_tensor *const *operand)
     int last = w->ndim - 1;
     bool merge = last >= 0;
     for (int k = 0; k < n && merge; k++)
-      merge = w->stride[k][last] == stride_of(operand[k], d, first->ndim) * first->shape[d];
+      merge =
+          w->stride[k][last] == stride_of(operand[k], d, first->ndim) * first->shape[d];
     int to = merge ? last : w->ndim++;
     w->shape[to] = merge ? w->shape[to] * first->shape[d] : first->shape[d];
     for (int k = 0; k < n; k++) w->stride[k][to] = stride_of(operand[k], d, first->ndim);

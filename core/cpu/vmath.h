@@ -1,9 +1,10 @@
-/* vmath.h: exp, log, tanh, erf and friends for f32 as inline functions without branches, so
- * that loops over them become vector code under `#pragma omp simd`. For f64 use libm.
+/* vmath.h: exp, log, tanh, erf and friends for f32 as inline functions without branches,
+ * so that loops over them become vector code under `#pragma omp simd`. For f64 use libm.
  *
- * About 2 ulp, checked over the whole range in tests/ops/elementwise_test.lua; infinities,
- * NaN and overflow come out as in libm. The polynomials are weighted minimax fits (Lawson's
- * iteration on Chebyshev nodes) made for this file; the interval stands beside each. */
+ * About 2 ulp, checked over the whole range in tests/ops/elementwise_test.lua;
+ * infinities, NaN and overflow come out as in libm. The polynomials are weighted minimax
+ * fits (Lawson's iteration on Chebyshev nodes) made for this file; the interval stands
+ * beside each. */
 #ifndef LUMEN_VMATH_H
 #define LUMEN_VMATH_H
 
@@ -31,8 +32,8 @@ static inline float lm_pow2f(int32_t n)
   return lm_bits_float(((uint32_t)n + 127u) << 23);
 }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer and leaves it
- * in the low bits. */
+/* x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer and leaves
+ * it in the low bits. */
 static inline float lm_expf(float x)
 {
   float c = x > 89.0f ? 89.0f : x;
@@ -99,7 +100,8 @@ static inline float lm_sigmoidf(float x)
   return 1.0f / (1.0f + lm_expf(-x));
 }
 
-/* erfc(a) exp(a^2) for a >= 0, as t times a polynomial in t = 1 / (1 + 0.35 a), a <= 10.2. */
+/* erfc(a) exp(a^2) for a >= 0, as t times a polynomial in t = 1 / (1 + 0.35 a), a
+ * <= 10.2. */
 static inline float lm_erfcxf(float a)
 {
   float t = 1.0f / (1.0f + 0.35f * a);
@@ -131,7 +133,8 @@ static inline float lm_erff(float x)
 }
 
 /* Distribution function of the standard normal; *density, if wanted, gets exp(-x^2/2) /
- * sqrt(2 pi). Both share one exponential, and the left tail keeps its relative accuracy. */
+ * sqrt(2 pi). Both share one exponential, and the left tail keeps its relative accuracy.
+ */
 static inline float lm_normal_cdff(float x, float *density)
 {
   float e = lm_expf(-0.5f * x * x);

@@ -1,10 +1,14 @@
 /* loader.c: items, samples, and the ring of batches that the workers fill.
  *
  * The ring has `depth` slots. Tasks (one sample each) are handed out in order; a task of batch
- * b may start when b < consumed + depth, so a slot is never written while it is being read. */
+ * b may start when b < consumed + depth, so a slot is never written while it is being read.
+ * Everything below `lock` in the loader is guarded by it while workers run, but for what only
+ * changes when none is busy (order, epoch, slots' buffers). */
 #include "io/loader.h"
 
+#include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +21,8 @@ typedef struct slot {
   lm_batch batch;
   bool *ok;          /* per sample: decoded */
   int64_t remaining; /* samples not finished */
-  lm_status status;  /* first error, in the order of samples */
+  int64_t left_out;  /* samples of broken files */
+  lm_status status;  /* first other error, in the order of samples */
   int64_t failed;    /* its position */
   lm_error error;
 } slot;
@@ -52,6 +57,12 @@ static lm_status check_options(const lm_loader_options *o)
     return lm_fail(LM_ERR_ARG, "loader: channels must be 1 or 3, not %d", o->channels);
   if (!(o->flip >= 0 && o->flip <= 1))
     return lm_fail(LM_ERR_ARG, "loader: flip must be 0 to 1, not %g", o->flip);
+  if (o->crop && !(o->scale[0] > 0 && o->scale[0] <= o->scale[1] && o->scale[1] <= 1))
+    return lm_fail(LM_ERR_ARG, "loader: crop: scale must be 0 < low <= high <= 1, not %g, %g",
+                   o->scale[0], o->scale[1]);
+  if (o->crop && !(o->ratio[0] > 0 && o->ratio[0] <= o->ratio[1] && o->ratio[1] < HUGE_VAL))
+    return lm_fail(LM_ERR_ARG, "loader: crop: ratio must be 0 < low <= high, not %g, %g",
+                   o->ratio[0], o->ratio[1]);
   for (int c = 0; c < o->channels; c++)
     if (!(o->std[c] > 0)) return lm_fail(LM_ERR_ARG, "loader: std must be positive");
   return LM_OK;
@@ -153,10 +164,11 @@ int64_t lm_loader_batches(const lm_loader *l)
 
 /* ---- filling ---- */
 
+/* One batch with the caller, one ready, and enough being filled to keep every worker busy. */
 static lm_status make_slots(lm_loader *l)
 {
   const lm_loader_options *o = &l->samples.options;
-  int depth = o->threads > 0 ? 3 : 1;
+  int depth = o->threads > 0 ? 2 + (int)((o->threads + o->batch - 1) / o->batch) : 1;
   LM_TRY(lm_calloc(&l->slots, (size_t)depth, sizeof *l->slots));
   l->depth = depth;
   size_t n = (size_t)o->batch, area = (size_t)(o->size * o->size);
@@ -192,22 +204,31 @@ static lm_status run_task(lm_loader *l, int64_t task, lm_scratch *scratch)
                          to->vessel_mask ? to->vessel_mask + at * area : NULL);
 }
 
-/* Book the result of a task; called with the lock. */
-static void finish_task(lm_loader *l, int64_t task, lm_status status)
+/* A file that cannot be read or decoded may be left out; lack of memory or an option that no
+ * image can satisfy is an error whatever `skip_broken` says. */
+static void note_failure(lm_loader *l, slot *s, int64_t task, lm_status status)
 {
   const lm_loader_options *o = &l->samples.options;
-  slot *s = &l->slots[(task / o->batch) % l->depth];
+  lm_item *item = &l->samples.item[l->order[task]];
   int64_t position = task % o->batch;
-  s->ok[position] = status == LM_OK;
-  if (status != LM_OK && (s->status == LM_OK || position < s->failed || o->skip_broken)) {
-    lm_item *item = &l->samples.item[l->order[task]];
-    if (o->skip_broken && !item->reported)
-      lm_log(LM_LOG_WARN, "left out: %s", lm_last_error()->message);
+  if (o->skip_broken && (status == LM_ERR_IO || status == LM_ERR_FORMAT)) {
+    if (!item->reported) lm_log(LM_LOG_WARN, "left out: %s", lm_last_error()->message);
     item->reported = true;
+    s->left_out++;
+  } else if (s->status == LM_OK || position < s->failed) {
     s->status = status;
     s->failed = position;
     s->error = *lm_last_error();
   }
+}
+
+/* Book the result of a task; called with the lock, on the thread that ran it. */
+static void finish_task(lm_loader *l, int64_t task, lm_status status)
+{
+  int64_t batch = l->samples.options.batch;
+  slot *s = &l->slots[(task / batch) % l->depth];
+  s->ok[task % batch] = status == LM_OK;
+  if (status != LM_OK) note_failure(l, s, task, status);
   s->remaining--;
 }
 
@@ -241,17 +262,21 @@ static void *worker(void *argument)
   return NULL;
 }
 
+/* Workers take no signals: Ctrl-C belongs to the thread that runs Lua. */
 static lm_status start_workers(lm_loader *l)
 {
   int n = l->samples.options.threads;
   if (l->started >= n) return LM_OK;
   if (!l->threads) LM_TRY(lm_calloc(&l->threads, (size_t)n, sizeof *l->threads));
-  while (l->started < n) {
-    if (pthread_create(&l->threads[l->started], NULL, worker, l) != 0)
-      return lm_fail(LM_ERR_IO, "loader: cannot start thread %d of %d", l->started + 1, n);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  while (l->started < n &&
+         pthread_create(&l->threads[l->started], NULL, worker, l) == 0)
     l->started++;
-  }
-  return LM_OK;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (l->started == n) return LM_OK;
+  return lm_fail(LM_ERR_IO, "loader: cannot start thread %d of %d", l->started + 1, n);
 }
 
 static void make_order(lm_loader *l)
@@ -272,6 +297,7 @@ static void reset_slot(lm_loader *l, int64_t b)
 {
   slot *s = &l->slots[b % l->depth];
   s->status = LM_OK;
+  s->left_out = 0;
   s->batch.n = batch_length(l, b);
   s->remaining = s->batch.n;
 }
@@ -290,6 +316,7 @@ lm_status lm_loader_start(lm_loader *l, int64_t epoch, int64_t first)
   l->end_task = l->next_task; /* nothing new is handed out; wait for what is under way */
   while (l->busy > 0) pthread_cond_wait(&l->done, &l->lock);
   lm_status status = l->slots ? LM_OK : make_slots(l);
+  if (status != LM_OK) free_slots(l);
   if (status == LM_OK && !l->order)
     status = lm_calloc(&l->order, (size_t)l->samples.count, sizeof *l->order);
   if (status == LM_OK) {
@@ -372,8 +399,8 @@ lm_status lm_loader_next(lm_loader *l, lm_batch *out, bool *done)
     }
     slot *s = wait_for_batch(l);
     l->delivered = true;
-    if (s->status != LM_OK && !l->samples.options.skip_broken) return lm_error_set(&s->error);
-    if (s->status != LM_OK) compact(l, s);
+    if (s->status != LM_OK) return lm_error_set(&s->error);
+    if (s->left_out > 0) compact(l, s);
     if (s->batch.n == 0) continue; /* every image of the batch was broken and reported */
     *out = s->batch;
     return LM_OK;

@@ -25,7 +25,7 @@ typedef struct lm_loader_options {
   float mean[3], std[3];    /* (value / 255 - mean) / std per channel */
   bool pseudo_mask;         /* the vessel filter's mask of the whole image, cropped alike */
   lm_vessel_options vessel;
-  bool skip_broken;         /* leave broken files out, with a warning; else they are errors */
+  bool skip_broken;         /* leave files out that cannot be read, with one warning each */
   bool is_phantom;
   lm_phantom_options phantom;
   uint64_t phantom_seed;
@@ -44,10 +44,12 @@ lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask);
 /* Phantom images first .. first + count - 1. */
 lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count);
 /* All images of a folder, sorted by name; masks (or NULL): a folder with files of the same
- * names, whatever their extension. Errors name the folder, or the image without a mask. */
+ * names, whatever their extension. Masks are set above 127, or where 1 if that is their
+ * largest value. Errors name the folder, or the image without a mask. */
 lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *masks);
-/* A CSV file: one row per image, "image" or "image,mask", paths relative to the file; a first
- * row of exactly these words is a header. Errors name the file and the line. */
+/* A CSV file: one row per image, "image" or "image,mask", paths relative to the file, fields
+ * in double quotes where they need it (no line breaks in them); a first row of exactly these
+ * words is a header. Errors name the file and the line. */
 lm_status lm_loader_add_csv(lm_loader *l, const char *path);
 /* Keep only these items (0-based, in this order, no repeats). */
 lm_status lm_loader_select(lm_loader *l, const int64_t *items, int64_t count);

@@ -10,7 +10,11 @@
 #include "io/file.h"
 #include "io/imagefile.h"
 
-enum { FILE_LIMIT = 1 << 28 };
+enum {
+  FILE_LIMIT = 1 << 28,
+  ITEM_LIMIT = 1 << 24,
+  VESSEL_VERSION = 1 /* part of the cache's key: raise it when lm_vessel_mask changes */
+};
 
 lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options)
 {
@@ -55,7 +59,9 @@ void lm_scratch_free(lm_scratch *scratch)
 
 static lm_status grow(lm_samples *s, int64_t more)
 {
-  if (more > ((int64_t)1 << 40) - s->count) return lm_fail(LM_ERR_ARG, "loader: too many images");
+  if (more > ITEM_LIMIT - s->count)
+    return lm_fail(LM_ERR_ARG, "loader: %lld images are over the limit of %d",
+                   (long long)(s->count + more), ITEM_LIMIT);
   if (s->count + more <= s->capacity) return LM_OK;
   int64_t capacity = lm_max64(s->count + more, s->capacity * 2);
   lm_item *grown = realloc(s->item, (size_t)capacity * sizeof *grown);
@@ -84,9 +90,9 @@ lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask)
 
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count)
 {
-  if (first < 0 || count < 0)
-    return lm_fail(LM_ERR_ARG, "loader: phantoms %lld to %lld", (long long)first,
-                   (long long)(first + count));
+  if (first < 0 || first > ((int64_t)1 << 62) || count < 0 || count > ITEM_LIMIT)
+    return lm_fail(LM_ERR_ARG, "loader: %lld phantoms from number %lld", (long long)count,
+                   (long long)first);
   LM_TRY(grow(s, count));
   for (int64_t i = 0; i < count; i++) s->item[s->count++] = (lm_item){.phantom = first + i};
   return LM_OK;
@@ -134,7 +140,19 @@ static lm_status load_grey(const char *path, lm_bytes *bytes, lm_image *image)
   LM_TRY(lm_file_read(bytes, path, FILE_LIMIT));
   LM_TRY(lm_image_decode(image, bytes->data, bytes->size, path, true));
   lm_image_reduce(image);
+  /* Give back the room that colour or 16 bits took: `kept` counts a byte per pixel. */
+  void *smaller = realloc(image->pixels, (size_t)(image->height * image->width));
+  if (smaller) image->pixels = smaller;
   return LM_OK;
+}
+
+/* Set above half of the range; a mask whose values are 0 and 1 is taken as that. */
+static void binarise(uint8_t *mask, int64_t n)
+{
+  uint8_t largest = 0;
+  for (int64_t i = 0; i < n; i++) largest = mask[i] > largest ? mask[i] : largest;
+  int below = largest == 1 ? 0 : 127;
+  for (int64_t i = 0; i < n; i++) mask[i] = mask[i] > below ? 255 : 0;
 }
 
 static lm_status load_mask(const char *path, lm_decoded *d)
@@ -151,9 +169,8 @@ static lm_status load_mask(const char *path, lm_decoded *d)
     lm_image_free(&mask);
     return status;
   }
-  uint8_t *m = mask.pixels;
-  for (int64_t i = 0; i < d->height * d->width; i++) m[i] = m[i] > 127 ? 255 : 0;
-  d->mask = m;
+  d->mask = mask.pixels;
+  binarise(d->mask, d->height * d->width);
   return LM_OK;
 }
 
@@ -173,7 +190,7 @@ static int cache_path(const lm_samples *s, const lm_bytes *content, char *path, 
   const lm_vessel_options *v = &s->options.vessel;
   uint64_t h = lm_bytes_hash(content->data, content->size, 1);
   h = lm_bytes_hash(v->sigmas, sizeof v->sigmas[0] * (size_t)v->count, h);
-  double rest[3] = {v->percentile, v->border, v->published};
+  double rest[4] = {v->percentile, v->border, v->published, VESSEL_VERSION};
   uint64_t low = lm_bytes_hash(rest, sizeof rest, h);
   uint64_t high = lm_bytes_hash(content->data, content->size, low);
   return snprintf(path, size, "%s/%016llx%016llx.png", s->cache, (unsigned long long)high,
@@ -193,8 +210,8 @@ static bool read_cached(const char *path, lm_decoded *d)
 }
 
 /* A cached mask that cannot be read is made again and written over; a cache that cannot be
- * written is a warning, because the mask itself is there. */
-static lm_status vessel_mask_of_file(const lm_samples *s, const lm_bytes *content, lm_decoded *d)
+ * written is a warning (one for all), because the mask itself is there. */
+static lm_status vessel_mask_of_file(lm_samples *s, const lm_bytes *content, lm_decoded *d)
 {
   char path[4096];
   if (!s->cache || cache_path(s, content, path, sizeof path) >= (int)sizeof path)
@@ -203,12 +220,13 @@ static lm_status vessel_mask_of_file(const lm_samples *s, const lm_bytes *conten
   LM_TRY(compute_vessel_mask(s, d));
   lm_image mask = {.height = d->height, .width = d->width, .channels = 1, .depth = 8,
                    .pixels = d->vessel_mask};
-  if (lm_image_save(&mask, path, 100) != LM_OK)
+  if (lm_image_save(&mask, path, 100) != LM_OK &&
+      !__atomic_exchange_n(&s->cache_warned, true, __ATOMIC_RELAXED))
     lm_log(LM_LOG_WARN, "vessel mask not cached: %s", lm_last_error()->message);
   return LM_OK;
 }
 
-static lm_status decode_file(const lm_samples *s, const lm_item *item, lm_decoded *d)
+static lm_status decode_file(lm_samples *s, const lm_item *item, lm_decoded *d)
 {
   lm_bytes bytes = {0};
   lm_image image = {0};
@@ -218,7 +236,10 @@ static lm_status decode_file(const lm_samples *s, const lm_item *item, lm_decode
     d->width = image.width;
     d->image = image.pixels;
   }
-  if (status == LM_OK && s->options.pseudo_mask) status = vessel_mask_of_file(s, &bytes, d);
+  if (status == LM_OK && s->options.pseudo_mask) {
+    status = vessel_mask_of_file(s, &bytes, d);
+    if (status != LM_OK) lm_error_prefix("%s", item->image);
+  }
   lm_bytes_free(&bytes);
   if (status == LM_OK && item->mask) status = load_mask(item->mask, d);
   return status;
@@ -235,7 +256,7 @@ static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_dec
   return s->options.pseudo_mask ? compute_vessel_mask(s, d) : LM_OK;
 }
 
-static lm_status decode(const lm_samples *s, const lm_item *item, lm_decoded **out)
+static lm_status decode(lm_samples *s, const lm_item *item, lm_decoded **out)
 {
   lm_decoded *d;
   LM_TRY(lm_calloc(&d, 1, sizeof *d));
@@ -262,15 +283,17 @@ static bool keep(lm_samples *s, lm_item *item, lm_decoded *d)
 
 /* ---- cutting a sample ---- */
 
+/* Through a table of the 256 values, so that they are exactly (v / 255 - mean) / std. */
 static void store_image(const lm_loader_options *o, const uint8_t *from, bool flip, float *to)
 {
   int64_t n = o->size;
   for (int c = 0; c < o->channels; c++) {
-    float scale = 1.0f / (255.0f * o->std[c]), shift = -o->mean[c] / o->std[c];
+    float value[256];
+    for (int v = 0; v < 256; v++) value[v] = ((float)v / 255.0f - o->mean[c]) / o->std[c];
     for (int64_t y = 0; y < n; y++) {
       const uint8_t *row = from + y * n;
       float *out = to + (c * n + y) * n;
-      for (int64_t x = 0; x < n; x++) out[x] = (float)row[flip ? n - 1 - x : x] * scale + shift;
+      for (int64_t x = 0; x < n; x++) out[x] = value[row[flip ? n - 1 - x : x]];
     }
   }
 }

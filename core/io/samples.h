@@ -27,7 +27,8 @@ typedef struct lm_samples {
   lm_item *item;
   int64_t count, capacity;
   bool has_masks;
-  size_t kept; /* atomic: bytes of decoded images */
+  size_t kept;       /* atomic: bytes of decoded images */
+  bool cache_warned; /* atomic: that the cache cannot be written */
   char name[64];
 } lm_samples;
 

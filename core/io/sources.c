@@ -93,23 +93,27 @@ lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *mas
 
 /* ---- CSV ---- */
 
-/* One field into out: plain, or in double quotes with "" for a quote. Returns the rest. */
-static const char *read_field(const char *p, char *out, size_t size, bool *fits)
+/* One field into out: plain, or in double quotes with "" for a quote. Returns what follows
+ * its comma, NULL at the end of the row. *good turns false when the field is too long, its
+ * quotes are not closed, or something stands behind them. */
+static const char *read_field(const char *p, char *out, size_t size, bool *good)
 {
   size_t n = 0;
-  bool quoted = *p == '"';
+  bool quoted = *p == '"', closed = !quoted;
   if (quoted) p++;
   while (*p) {
     if (quoted && p[0] == '"' && p[1] == '"') p++;
     else if (quoted && *p == '"') {
       p++;
+      closed = true;
       break;
     } else if (!quoted && *p == ',') break;
     if (n + 1 < size) out[n++] = *p;
-    else *fits = false;
+    else *good = false;
     p++;
   }
   out[n] = '\0';
+  if (!closed || (*p && *p != ',')) *good = false;
   return *p == ',' ? p + 1 : NULL;
 }
 
@@ -123,12 +127,14 @@ static lm_status absolute(char *out, size_t size, const char *folder, const char
 static lm_status add_row(lm_loader *l, const char *folder, const char *row, int64_t number)
 {
   char field[2][PATH_MAX] = {"", ""}, path[2][PATH_MAX];
-  bool fits = true;
-  const char *rest = read_field(row, field[0], sizeof field[0], &fits);
-  if (rest) rest = read_field(rest, field[1], sizeof field[1], &fits);
-  if (number == 1 && strcmp(field[0], "image") == 0) return LM_OK;
-  if (!fits || rest || !field[0][0])
-    return lm_fail(LM_ERR_FORMAT, "a row is \"image\" or \"image,mask\"");
+  bool good = true;
+  const char *rest = read_field(row, field[0], sizeof field[0], &good);
+  if (rest) rest = read_field(rest, field[1], sizeof field[1], &good);
+  if (!good || rest || !field[0][0])
+    return lm_fail(LM_ERR_FORMAT, "a row is \"image\" or \"image,mask\", not \"%s\"", row);
+  bool header = strcmp(field[0], "image") == 0 &&
+                (!field[1][0] || strcmp(field[1], "mask") == 0);
+  if (number == 1 && header) return LM_OK;
   for (int k = 0; k < 2; k++) LM_TRY(absolute(path[k], sizeof path[k], folder, field[k]));
   return lm_loader_add(l, path[0], field[1][0] ? path[1] : NULL);
 }
@@ -141,6 +147,7 @@ static lm_status add_rows(lm_loader *l, const char *path, char *text)
   if (slash) *slash = '\0';
   else snprintf(folder, sizeof folder, ".");
   int64_t number = 0;
+  if (strncmp(text, "\xef\xbb\xbf", 3) == 0) text += 3; /* a byte order mark */
   for (char *line = text, *next; line && *line; line = next) {
     next = strchr(line, '\n');
     if (next) *next++ = '\0';

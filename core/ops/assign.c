@@ -1,8 +1,9 @@
-/* assign.c: conversion between dtypes and the operations that write into their first input:
- * fill_, copy_, add_, mul_. All of them know every dtype, bf16 too, and any strides.
+/* assign.c: conversion between dtypes and the operations that write into their first
+ * input: fill_, copy_, add_, mul_. All of them know every dtype, bf16 too, and any
+ * strides.
  *
- * Floats become integers by truncation and saturate at the ends of the integer's range (NaN
- * becomes 0); integers become smaller ones by dropping high bits. */
+ * Floats become integers by truncation and saturate at the ends of the integer's range
+ * (NaN becomes 0); integers become smaller ones by dropping high bits. */
 #include <math.h>
 
 #include "cpu/rows.h"
@@ -12,11 +13,11 @@
 /* ---- conversion ---- */
 
 /* Truncate and saturate. `end` is the first number too large for the type. */
-#define SATURATE(name, T, low, end, last)             \
-  static inline T name(double x)                      \
-  {                                                   \
+#define SATURATE(name, T, low, end, last)               \
+  static inline T name(double x)                        \
+  {                                                     \
     if (!(x >= (low))) return x < (low) ? (T)(low) : 0; \
-    return x < (end) ? (T)x : (T)(last);              \
+    return x < (end) ? (T)x : (T)(last);                \
   }
 
 SATURATE(double_to_u8, uint8_t, 0.0, 256.0, 255)
@@ -25,33 +26,34 @@ SATURATE(double_to_i64, int64_t, -0x1p63, 0x1p63, INT64_MAX)
 
 #define SAME(x) (x)
 
-#define CAST(name, from_type, to_type, expr)                                          \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    (void)context;                                                                    \
-    to_type *o = (to_type *)p[0];                                                     \
-    const from_type *x = (const from_type *)p[1];                                     \
-    if (s[0] == 1 && s[1] == 1) {                                                     \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                           \
-        const from_type a = x[i];                                                     \
-        o[i] = (to_type)(expr);                                                       \
-      }                                                                               \
-    } else {                                                                          \
-      for (int64_t i = 0; i < n; i++) {                                               \
-        const from_type a = x[i * s[1]];                                              \
-        o[i * s[0]] = (to_type)(expr);                                                \
-      }                                                                               \
-    }                                                                                 \
+#define CAST(name, from_type, to_type, expr)                                         \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context) \
+  {                                                                                  \
+    (void)context;                                                                   \
+    to_type *o = (to_type *)p[0];                                                    \
+    const from_type *x = (const from_type *)p[1];                                    \
+    if (s[0] == 1 && s[1] == 1) {                                                    \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                            \
+      {                                                                              \
+        const from_type a = x[i];                                                    \
+        o[i] = (to_type)(expr);                                                      \
+      }                                                                              \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        const from_type a = x[i * s[1]];                                             \
+        o[i * s[0]] = (to_type)(expr);                                               \
+      }                                                                              \
+    }                                                                                \
   }
 
-/* From one dtype to all six. `number` makes an arithmetic value of the element a, `real` a
- * double for saturation, or for integers the value itself. */
-#define CASTS(from, from_type, number, to_u8, to_i32, to_i64)            \
-  CAST(from##_to_f32, from_type, float, number)                          \
-  CAST(from##_to_f64, from_type, double, number)                         \
+/* From one dtype to all six. `number` makes an arithmetic value of the element a, `real`
+ * a double for saturation, or for integers the value itself. */
+#define CASTS(from, from_type, number, to_u8, to_i32, to_i64)               \
+  CAST(from##_to_f32, from_type, float, number)                             \
+  CAST(from##_to_f64, from_type, double, number)                            \
   CAST(from##_to_bf16, from_type, lm_bf16, lm_f32_to_bf16((float)(number))) \
-  CAST(from##_to_i32, from_type, int32_t, to_i32(number))                \
-  CAST(from##_to_i64, from_type, int64_t, to_i64(number))                \
+  CAST(from##_to_i32, from_type, int32_t, to_i32(number))                   \
+  CAST(from##_to_i64, from_type, int64_t, to_i64(number))                   \
   CAST(from##_to_u8, from_type, uint8_t, to_u8(number))
 
 CASTS(f32, float, a, double_to_u8, double_to_i32, double_to_i64)
@@ -61,9 +63,11 @@ CASTS(i32, int32_t, a, SAME, SAME, SAME)
 CASTS(i64, int64_t, a, SAME, SAME, SAME)
 CASTS(u8, uint8_t, a, SAME, SAME, SAME)
 
-#define CAST_ROW(from)                                                          \
-  {[LM_F32] = from##_to_f32, [LM_F64] = from##_to_f64, [LM_BF16] = from##_to_bf16, \
-   [LM_I32] = from##_to_i32, [LM_I64] = from##_to_i64, [LM_U8] = from##_to_u8}
+#define CAST_ROW(from)                                                              \
+  {                                                                                 \
+    [LM_F32] = from##_to_f32, [LM_F64] = from##_to_f64, [LM_BF16] = from##_to_bf16, \
+    [LM_I32] = from##_to_i32, [LM_I64] = from##_to_i64, [LM_U8] = from##_to_u8      \
+  }
 
 static const lm_row_fn cast_rows[LM_DTYPE_COUNT][LM_DTYPE_COUNT] = {
     [LM_F32] = CAST_ROW(f32), [LM_F64] = CAST_ROW(f64), [LM_BF16] = CAST_ROW(bf16),
@@ -93,7 +97,8 @@ static lm_status cast_infer(lm_call *c)
                       (long long)c->param[0].i);
   lm_dtype dtype = (lm_dtype)c->param[0].i;
   if (!lm_dtype_is_float(dtype)) c->recording = false;
-  if (dtype == x->dtype) return lm_out_view(c, 0, x->ndim, x->shape, x->stride, x->offset);
+  if (dtype == x->dtype)
+    return lm_out_view(c, 0, x->ndim, x->shape, x->stride, x->offset);
   return lm_out(c, 0, dtype, x->ndim, x->shape);
 }
 
@@ -113,9 +118,9 @@ static lm_status cast_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_cast = {
     "cast", "x; dtype: dtype",
-    "x converted to another dtype; a view of x when it has that dtype already. Floats become "
-    "integers by truncation and saturate (NaN becomes 0); integers become smaller ones by "
-    "dropping high bits. Differentiable between floats.",
+    "x converted to another dtype; a view of x when it has that dtype already. Floats "
+    "become integers by truncation and saturate (NaN becomes 0); integers become "
+    "smaller ones by dropping high bits. Differentiable between floats.",
     cast_infer, cast_cpu, NULL, cast_grad, LM_OP_STRIDED | LM_OP_BF16, 0, 0};
 
 /* ---- in place ---- */
@@ -138,7 +143,8 @@ static lm_status check_writable(const lm_call *c)
   const lm_tensor *x = c->in[0];
   for (int d = 0; d < x->ndim; d++)
     if (x->stride[d] == 0 && x->shape[d] > 1 && lm_numel(x) > 0)
-      return lm_op_fail(c, LM_ERR_ARG, "x is expanded and cannot be written in place (x: %s)",
+      return lm_op_fail(c, LM_ERR_ARG,
+                        "x is expanded and cannot be written in place (x: %s)",
                         lm_describe(x));
   return LM_OK;
 }
@@ -159,7 +165,8 @@ static lm_status fill_cpu(lm_call *c)
 }
 
 const lm_op lm_op_fill_ = {
-    "fill_", "x; value: float", "Sets every element of x to value, converted as by cast.",
+    "fill_", "x; value: float",
+    "Sets every element of x to value, converted as by cast.",
     fill_infer, fill_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status copy_infer(lm_call *c)
@@ -175,45 +182,47 @@ static lm_status copy_cpu(lm_call *c)
 }
 
 const lm_op lm_op_copy_ = {
-    "copy_", "x, y", "x = y, broadcast to x's shape and converted as by cast. The two must not "
-    "overlap in memory.",
+    "copy_", "x, y",
+    "x = y, broadcast to x's shape and converted as by cast. The two must not overlap "
+    "in memory.",
     copy_infer, copy_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 /* o = x op y, with k the call's constant; o and x are the same elements. */
-#define UPDATE(name, T, K, load, store, expr)                                         \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    const K k = (K)*(const double *)context;                                          \
-    (void)k;                                                                          \
-    T *o = (T *)p[0];                                                                 \
-    const T *y = (const T *)p[1];                                                     \
-    if (s[0] == 1 && s[1] == 1) {                                                     \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                           \
-        const K a = load(o[i]), b = load(y[i]);                                       \
-        o[i] = (T)store(expr);                                                        \
-      }                                                                               \
-    } else {                                                                          \
-      for (int64_t i = 0; i < n; i++) {                                               \
-        const K a = load(o[i * s[0]]), b = load(y[i * s[1]]);                         \
-        o[i * s[0]] = (T)store(expr);                                                 \
-      }                                                                               \
-    }                                                                                 \
+#define UPDATE(name, T, K, load, store, expr)                                        \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context) \
+  {                                                                                  \
+    const K k = (K) * (const double *)context;                                       \
+    (void)k;                                                                         \
+    T *o = (T *)p[0];                                                                \
+    const T *y = (const T *)p[1];                                                    \
+    if (s[0] == 1 && s[1] == 1) {                                                    \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                            \
+      {                                                                              \
+        const K a = load(o[i]), b = load(y[i]);                                      \
+        o[i] = (T)store(expr);                                                       \
+      }                                                                              \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        const K a = load(o[i * s[0]]), b = load(y[i * s[1]]);                        \
+        o[i * s[0]] = (T)store(expr);                                                \
+      }                                                                              \
+    }                                                                                \
   }
 
 /* Integers are computed in int64 bits: the scale is a whole number, checked by infer. */
-#define UPDATES(name, expr, whole)                                               \
-  UPDATE(name##_f32, float, float, SAME, SAME, expr)                             \
-  UPDATE(name##_f64, double, double, SAME, SAME, expr)                           \
-  UPDATE(name##_bf16, lm_bf16, float, lm_bf16_to_f32, lm_f32_to_bf16, expr)      \
-  UPDATE(name##_i32, int32_t, int64_t, SAME, SAME, whole)                        \
-  UPDATE(name##_i64, int64_t, int64_t, SAME, SAME, whole)                        \
-  UPDATE(name##_u8, uint8_t, int64_t, SAME, SAME, whole)                         \
-  static const lm_row_fn name##_rows[LM_DTYPE_COUNT] = {                         \
-      [LM_F32] = name##_f32, [LM_F64] = name##_f64, [LM_BF16] = name##_bf16,     \
+#define UPDATES(name, expr, whole)                                           \
+  UPDATE(name##_f32, float, float, SAME, SAME, expr)                         \
+  UPDATE(name##_f64, double, double, SAME, SAME, expr)                       \
+  UPDATE(name##_bf16, lm_bf16, float, lm_bf16_to_f32, lm_f32_to_bf16, expr)  \
+  UPDATE(name##_i32, int32_t, int64_t, SAME, SAME, whole)                    \
+  UPDATE(name##_i64, int64_t, int64_t, SAME, SAME, whole)                    \
+  UPDATE(name##_u8, uint8_t, int64_t, SAME, SAME, whole)                     \
+  static const lm_row_fn name##_rows[LM_DTYPE_COUNT] = {                     \
+      [LM_F32] = name##_f32, [LM_F64] = name##_f64, [LM_BF16] = name##_bf16, \
       [LM_I32] = name##_i32, [LM_I64] = name##_i64, [LM_U8] = name##_u8};
 
 UPDATES(add, a + k * b, (uint64_t)a + (uint64_t)k * (uint64_t)b)
-UPDATES(mul, a * b, (uint64_t)a * (uint64_t)b)
+UPDATES(mul, a *b, (uint64_t)a *(uint64_t)b)
 
 static lm_status update_infer(lm_call *c)
 {
@@ -226,7 +235,8 @@ static lm_status add_infer(lm_call *c)
 {
   LM_TRY(update_infer(c));
   double scale = c->param[0].f;
-  if (lm_dtype_is_float(c->in[0]->dtype) || (scale == floor(scale) && fabs(scale) < 0x1p53))
+  if (lm_dtype_is_float(c->in[0]->dtype) ||
+      (scale == floor(scale) && fabs(scale) < 0x1p53))
     return LM_OK;
   return lm_op_fail(c, LM_ERR_ARG, "scale must be a whole number for %s, not %g",
                     lm_dtype_name(c->in[0]->dtype), scale);
@@ -240,16 +250,19 @@ static lm_status add_cpu(lm_call *c)
 }
 
 const lm_op lm_op_add_ = {
-    "add_", "x, y; scale: float = 1", "x = x + scale y; y is broadcast to x's shape.",
+    "add_", "x, y; scale: float = 1",
+    "x = x + scale y; y is broadcast to x's shape.",
     add_infer, add_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status mul_cpu(lm_call *c)
 {
   double unused = 0;
-  lm_rows_run(2, (lm_tensor *[]){c->out[0], c->in[1]}, mul_rows[c->in[0]->dtype], &unused);
+  lm_rows_run(2, (lm_tensor *[]){c->out[0], c->in[1]}, mul_rows[c->in[0]->dtype],
+              &unused);
   return LM_OK;
 }
 
 const lm_op lm_op_mul_ = {
-    "mul_", "x, y", "x = x y, element by element; y is broadcast to x's shape.",
+    "mul_", "x, y",
+    "x = x y, element by element; y is broadcast to x's shape.",
     update_infer, mul_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};

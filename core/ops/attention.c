@@ -62,9 +62,6 @@ static head head_of(const heads *a, int64_t n, int64_t h)
     .mask = a->mask ? a->mask + n * a->mask_stride[0] + h * a->mask_stride[1] : NULL};
 }
 
-static inline float float_exp(float x) { return lm_expf(x); }
-static inline double double_exp(double x) { return exp(x); }
-
 /* Vectors and tiles of products as wide and as high as the registers allow. */
 #ifdef __AVX512F__
 #define VECTOR_BYTES 64
@@ -76,19 +73,23 @@ static inline double double_exp(double x) { return exp(x); }
 #define MAX_TILE_ROWS 12
 
 #define T float
-#define EXP float_exp
+#define EXP lm_expf
+#define LOG lm_logf
 #define NAME(x) float_##x
 #include "ops/attention_kernel.h"
 #undef T
 #undef EXP
+#undef LOG
 #undef NAME
 
 #define T double
-#define EXP double_exp
+#define EXP exp
+#define LOG log
 #define NAME(x) double_##x
 #include "ops/attention_kernel.h"
 #undef T
 #undef EXP
+#undef LOG
 #undef NAME
 
 /* All heads of all samples: backward when a->gk is there, else forward. */

@@ -1,6 +1,6 @@
 /* attention_kernel.h: one head of attention, forward and backward, for the element type T.
- * attention.c includes it twice, with T, EXP and NAME(x) (x with the type's name in front)
- * defined, and with the structures `heads` and `head` in sight.
+ * attention.c includes it twice, with T, EXP, LOG and NAME(x) (x with the type's name in
+ * front) defined, and with the structures `heads` and `head` in sight.
  *
  * A head's keys and values are copied into buffers whose rows are whole vectors (dw = d and
  * mw = m rounded up, the rest zero), because in the packed tensor neighbouring tokens are so
@@ -143,7 +143,7 @@ static T NAME(softmax_row)(int64_t n, T *s, T *lse)
   for (int64_t j = n; j < whole; j++) s[j] = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < whole; j++) sum += s[j];
-  if (lse) *lse = sum == 0 ? (T)INFINITY : top + (T)log((double)sum);
+  if (lse) *lse = sum == 0 ? (T)INFINITY : top + LOG(sum);
   return sum == 0 ? 0 : 1 / sum;
 }
 

@@ -1,5 +1,5 @@
-/* conv.c: two-dimensional convolution and its transpose. Arguments are checked and gradients
- * are composed here; convolve.c does the arithmetic.
+/* conv.c: two-dimensional convolution and its transpose. Arguments are checked and
+ * gradients are composed here; convolve.c does the arithmetic.
  *
  *   conv2d              forward; the gradient of its input is conv_transpose2d
  *   conv_transpose2d    the adjoint of conv2d; the gradient of its input is conv2d
@@ -10,7 +10,8 @@
 #include "graph/op.h"
 #include "ops/convolve.h"
 
-extern const lm_op lm_op_conv2d, lm_op_conv_transpose2d, lm_op_conv2d_weight_grad, lm_op_sum;
+extern const lm_op lm_op_conv2d, lm_op_conv_transpose2d, lm_op_conv2d_weight_grad,
+    lm_op_sum;
 
 #define PAIR(v) (long long)(v)[0], (long long)(v)[1]
 
@@ -23,9 +24,9 @@ static lm_status read_settings(const lm_call *c, const int at[4], lm_conv *v)
   LM_TRY(lm_expand_ints(c, at[2], 2, 1, v->dilation));
   for (int d = 0; d < 2; d++) {
     if (v->stride[d] > most || v->padding[d] > most || v->dilation[d] > most)
-      return lm_op_fail(c, LM_ERR_ARG, "stride %lld x %lld, padding %lld x %lld or dilation "
-                        "%lld x %lld is too large", PAIR(v->stride), PAIR(v->padding),
-                        PAIR(v->dilation));
+      return lm_op_fail(c, LM_ERR_ARG, "stride %lld x %lld, padding %lld x %lld or "
+                        "dilation %lld x %lld is too large", PAIR(v->stride),
+                        PAIR(v->padding), PAIR(v->dilation));
   }
   v->groups = c->param[at[3]].i;
   if (v->groups < 1)
@@ -49,21 +50,22 @@ static void set_shapes(lm_conv *v, const int64_t *wide, const int64_t *narrow,
   }
 }
 
-/* x [N, C, H, W], weight [first, second, kh, kw], bias of `channels`: what both have alike. */
-static lm_status check_tensors(const lm_call *c, int64_t first, int64_t second, int64_t groups,
-                               int64_t channels)
+/* x [N, C, H, W], weight [first, second, kh, kw], bias of `channels`: what both have
+ * alike. */
+static lm_status check_tensors(const lm_call *c, int64_t first, int64_t second,
+                               int64_t groups, int64_t channels)
 {
   const lm_tensor *x = c->in[0], *w = c->in[1];
   if (x->shape[1] % groups != 0 || w->shape[0] % groups != 0)
-    return lm_op_fail(c, LM_ERR_SHAPE, "groups=%lld must divide the channels of x (%s) and the "
-                      "first dimension of weight (%s)", (long long)groups, lm_describe(x),
-                      lm_describe(w));
+    return lm_op_fail(c, LM_ERR_SHAPE, "groups=%lld must divide the channels of x (%s) "
+                      "and the first dimension of weight (%s)", (long long)groups,
+                      lm_describe(x), lm_describe(w));
   const int64_t size = first >= 0 ? w->shape[0] : w->shape[1];
   const int64_t want = first >= 0 ? first : second;
   if (size != want)
-    return lm_op_fail(c, LM_ERR_SHAPE, "weight has shape %s but x has %lld channels in %lld "
-                      "group(s) (x: %s)", lm_shape_text(4, w->shape), (long long)x->shape[1],
-                      (long long)groups, lm_describe(x));
+    return lm_op_fail(c, LM_ERR_SHAPE, "weight has shape %s but x has %lld channels in "
+                      "%lld group(s) (x: %s)", lm_shape_text(4, w->shape),
+                      (long long)x->shape[1], (long long)groups, lm_describe(x));
   if (w->shape[2] < 1 || w->shape[3] < 1)
     return lm_op_fail(c, LM_ERR_SHAPE, "weight has an empty kernel (%s)", lm_describe(w));
   if (!c->in[2]) return LM_OK;
@@ -95,9 +97,10 @@ static lm_status conv2d_infer(lm_call *c)
     int64_t room = x->shape[2 + d] + 2 * v.padding[d];
     int64_t span = v.dilation[d] * (w->shape[2 + d] - 1) + 1;
     if (span > room)
-      return lm_op_fail(c, LM_ERR_SHAPE, "a kernel of %lld x %lld with dilation %lld x %lld is "
-                        "larger than the image with padding %lld x %lld (x: %s)",
-                        PAIR(w->shape + 2), PAIR(v.dilation), PAIR(v.padding), lm_describe(x));
+      return lm_op_fail(c, LM_ERR_SHAPE, "a kernel of %lld x %lld with dilation %lld x "
+                        "%lld is larger than the image with padding %lld x %lld (x: %s)",
+                        PAIR(w->shape + 2), PAIR(v.dilation), PAIR(v.padding),
+                        lm_describe(x));
     shape[2 + d] = (room - span) / v.stride[d] + 1;
   }
   return lm_out(c, 0, x->dtype, 4, shape);
@@ -119,8 +122,8 @@ static lm_status bias_grad(lm_tensor *g, lm_tensor **out)
   return lm_apply(&lm_op_sum, LM_IN(g), LM_PARAMS(lm_ints(3, dims), lm_int(0)), out);
 }
 
-static lm_status weight_grad(lm_call *c, lm_tensor *wide, lm_tensor *narrow, const int at[4],
-                             lm_tensor **out)
+static lm_status weight_grad(lm_call *c, lm_tensor *wide, lm_tensor *narrow,
+                             const int at[4], lm_tensor **out)
 {
   const lm_value *p = c->param;
   return lm_apply(&lm_op_conv2d_weight_grad, LM_IN(wide, narrow),
@@ -153,10 +156,10 @@ const lm_op lm_op_conv2d = {
     .name = "conv2d",
     .sig = "x, weight, bias?; stride: ints = 1, padding: ints = 0, dilation: ints = 1, "
            "groups: int = 1",
-    .doc = "Two-dimensional cross-correlation: x [N, C, H, W], weight [O, C/groups, kh, kw], "
-           "bias [O] -> [N, O, H', W'] with H' = floor((H + 2 padding - dilation (kh - 1) - 1) "
-           "/ stride) + 1. stride, padding and dilation are one number or {rows, columns}. "
-           "Errors when the kernel is larger than the padded image.",
+    .doc = "Two-dimensional cross-correlation: x [N, C, H, W], weight [O, C/groups, kh, "
+           "kw], bias [O] -> [N, O, H', W'] with H' = floor((H + 2 padding - dilation "
+           "(kh - 1) - 1) / stride) + 1. stride, padding and dilation are one number or "
+           "{rows, columns}. Errors when the kernel is larger than the padded image.",
     .infer = conv2d_infer,
     .cpu = conv2d_cpu,
     .grad = conv2d_grad,
@@ -182,14 +185,14 @@ static lm_status conv_transpose2d_infer(lm_call *c)
   LM_TRY(check_tensors(c, x->shape[1], -1, v.groups, shape[1]));
   for (int d = 0; d < 2; d++) {
     if (extra[d] >= v.stride[d])
-      return lm_op_fail(c, LM_ERR_ARG, "output_padding %lld x %lld must be smaller than stride "
-                        "%lld x %lld", PAIR(extra), PAIR(v.stride));
+      return lm_op_fail(c, LM_ERR_ARG, "output_padding %lld x %lld must be smaller than "
+                        "stride %lld x %lld", PAIR(extra), PAIR(v.stride));
     shape[2 + d] = (x->shape[2 + d] - 1) * v.stride[d] - 2 * v.padding[d] +
                    v.dilation[d] * (w->shape[2 + d] - 1) + extra[d] + 1;
     if (x->shape[2 + d] < 1 || shape[2 + d] < 1)
-      return lm_op_fail(c, LM_ERR_SHAPE, "nothing is left of the result with padding %lld x "
-                        "%lld (x: %s, weight: %s)", PAIR(v.padding), lm_describe(x),
-                        lm_describe(w));
+      return lm_op_fail(c, LM_ERR_SHAPE, "nothing is left of the result with padding "
+                        "%lld x %lld (x: %s, weight: %s)", PAIR(v.padding),
+                        lm_describe(x), lm_describe(w));
   }
   return lm_out(c, 0, x->dtype, 4, shape);
 }
@@ -203,14 +206,15 @@ static lm_status conv_transpose2d_cpu(lm_call *c)
                          c->in[2] ? lm_data(c->in[2]) : NULL, lm_data(c->out[0]));
 }
 
-static lm_status conv_transpose2d_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
+static lm_status conv_transpose2d_grad(lm_call *c, lm_tensor *const *gout,
+                                       lm_tensor **gin)
 {
   lm_tensor *g = gout[0];
   if (!g) return LM_OK;
   const lm_value *p = c->param;
   if (lm_wants(c, 0))
-    LM_TRY(lm_apply(&lm_op_conv2d, LM_IN(g, c->in[1], NULL), LM_PARAMS(p[0], p[1], p[3], p[4]),
-                    &gin[0]));
+    LM_TRY(lm_apply(&lm_op_conv2d, LM_IN(g, c->in[1], NULL),
+                    LM_PARAMS(p[0], p[1], p[3], p[4]), &gin[0]));
   if (lm_wants(c, 1)) LM_TRY(weight_grad(c, g, c->in[0], transpose_at, &gin[1]));
   if (c->in[2] && lm_wants(c, 2)) LM_TRY(bias_grad(g, &gin[2]));
   return LM_OK;
@@ -218,12 +222,12 @@ static lm_status conv_transpose2d_grad(lm_call *c, lm_tensor *const *gout, lm_te
 
 const lm_op lm_op_conv_transpose2d = {
     .name = "conv_transpose2d",
-    .sig = "x, weight, bias?; stride: ints = 1, padding: ints = 0, output_padding: ints = 0, "
-           "dilation: ints = 1, groups: int = 1",
-    .doc = "The adjoint of conv2d: x [N, C, H, W], weight [C, O/groups, kh, kw], bias [O] -> "
-           "[N, O, H', W'] with H' = (H - 1) stride - 2 padding + dilation (kh - 1) + "
-           "output_padding + 1. Settings are one number or {rows, columns}; output_padding must "
-           "be smaller than stride.",
+    .sig = "x, weight, bias?; stride: ints = 1, padding: ints = 0, output_padding: ints "
+           "= 0, dilation: ints = 1, groups: int = 1",
+    .doc = "The adjoint of conv2d: x [N, C, H, W], weight [C, O/groups, kh, kw], bias "
+           "[O] -> [N, O, H', W'] with H' = (H - 1) stride - 2 padding + dilation (kh - "
+           "1) + output_padding + 1. Settings are one number or {rows, columns}; "
+           "output_padding must be smaller than stride.",
     .infer = conv_transpose2d_infer,
     .cpu = conv_transpose2d_cpu,
     .grad = conv_transpose2d_grad,
@@ -238,7 +242,8 @@ static lm_status weight_grad_infer(lm_call *c)
 {
   const lm_tensor *x = c->in[0], *g = c->in[1];
   const lm_value *kernel = &c->param[0];
-  int64_t shape[4] = {g->shape[1], x->shape[1] / c->param[4].i, kernel->v[0], kernel->v[1]};
+  int64_t shape[4] = {g->shape[1], x->shape[1] / c->param[4].i, kernel->v[0],
+                      kernel->v[1]};
   return lm_out(c, 0, x->dtype, 4, shape);
 }
 
@@ -252,8 +257,8 @@ static lm_status weight_grad_cpu(lm_call *c)
 
 const lm_op lm_op_conv2d_weight_grad = {
     .name = "conv2d_weight_grad",
-    .sig = "x, gy; kernel: ints, stride: ints = 1, padding: ints = 0, dilation: ints = 1, "
-           "groups: int = 1",
+    .sig = "x, gy; kernel: ints, stride: ints = 1, padding: ints = 0, dilation: ints = "
+           "1, groups: int = 1",
     .doc = "Gradient of the weight of conv2d: x [N, C, H, W], gy [N, O, H', W'] -> "
            "[O, C/groups, kh, kw].",
     .infer = weight_grad_infer,

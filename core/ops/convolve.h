@@ -1,10 +1,12 @@
 /* convolve.h: two-dimensional convolution on the CPU in its three directions, on plain
- * memory. The operations conv2d, conv_transpose2d and their gradients are thin layers on it.
+ * memory. The operations conv2d, conv_transpose2d and their gradients are thin layers
+ * on it.
  *
- * All arrays are contiguous, f32 or f64. Channel counts are those of one group: an image has
- * groups * in_channels channels on the input side and groups * out_channels on the output
- * side; the weight is [groups * out_channels, in_channels, kernel[0], kernel[1]]. The caller
- * guarantees out = (in + 2 padding - dilation (kernel - 1) - 1) / stride + 1 >= 1. */
+ * All arrays are contiguous, f32 or f64. Channel counts are those of one group: an
+ * image has groups * in_channels channels on the input side and groups * out_channels
+ * on the output side; the weight is [groups * out_channels, in_channels, kernel[0],
+ * kernel[1]]. The caller guarantees out = (in + 2 padding - dilation (kernel - 1) - 1)
+ * / stride + 1 >= 1. */
 #ifndef LUMEN_CONVOLVE_H
 #define LUMEN_CONVOLVE_H
 

@@ -1,9 +1,10 @@
-/* convolve_tile.h: the innermost loops of convolve.c for one element type. Included once per
- * type with T (element), V (vector of LM_CONV_BYTES bytes) and NAME(x) defined.
+/* convolve_tile.h: the innermost loops of convolve.c for one element type. Included
+ * once per type with T (element), V (vector of LM_CONV_BYTES bytes) and NAME(x)
+ * defined.
  *
- * A tile is `block` output channels times a few vectors of neighbouring positions, held in
- * registers while all taps (input channel, kernel row, kernel column) pass by. Tap t of
- * position i reads x[offset[t] + i]; its weights for the block lie at w[t * block]. */
+ * A tile is `block` output channels times a few vectors of neighbouring positions, held
+ * in registers while all taps (input channel, kernel row, kernel column) pass by. Tap t
+ * of position i reads x[offset[t] + i]; its weights for the block lie at w[t * block]. */
 
 #define LANES ((int64_t)(LM_CONV_BYTES / sizeof(T)))
 
@@ -28,7 +29,8 @@ static inline V NAME(load)(const T *p)
       _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++)                          \
         u[i] = NAME(load)(p + i * LANES);                                                \
       _Pragma("GCC unroll 8") for (int o = 0; o < block; o++)                            \
-        _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++) a[o][i] += w[o] * u[i]; \
+        _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++)                        \
+          a[o][i] += w[o] * u[i];                                                        \
     }                                                                                    \
     _Pragma("GCC unroll 8") for (int o = 0; o < block; o++)                              \
       memcpy((T *)to + o * pitch, a[o], sizeof a[o]);                                    \
@@ -52,9 +54,9 @@ static inline T NAME(lanes)(V v)
   return total;
 }
 
-/* sum[o * pitch_sum + t] += sum over i < count of g[o * pitch_g + i] * x[offset[t] + i], for
- * `block` channels and t < taps <= DOT_TAPS; count is a multiple of LANES, and all DOT_TAPS
- * offsets are read. */
+/* sum[o * pitch_sum + t] += sum over i < count of g[o * pitch_g + i] * x[offset[t] +
+ * i], for `block` channels and t < taps <= DOT_TAPS; count is a multiple of LANES, and
+ * all DOT_TAPS offsets are read. */
 #define DOT(block)                                                                       \
   static void NAME(dot_##block)(const void *gs, int64_t pitch_g, const void *xs,         \
                                 const int64_t *offset, int64_t taps, int64_t count,      \
@@ -99,6 +101,15 @@ static void NAME(copy)(void *to, int64_t to_step, const void *from, int64_t from
   }
 }
 
+/* to[i * to_step] = from[index[i]], or zero for from = NULL */
+static void NAME(gather)(void *to, int64_t to_step, const void *from,
+                         const int64_t *index, int64_t count)
+{
+  T *restrict t = to;
+  const T *restrict f = from;
+  for (int64_t i = 0; i < count; i++) t[i * to_step] = f ? f[index[i]] : 0;
+}
+
 /* to[i] += from[i] */
 static void NAME(add)(void *to, const void *from, int64_t count)
 {
@@ -124,7 +135,7 @@ static const kernels NAME(kernels) = {
     sizeof(T), LANES,
     {NULL, NAME(tile_1), NAME(tile_2), NAME(tile_3), NAME(tile_4), [8] = NAME(tile_8)},
     {NULL, NAME(dot_1), NAME(dot_2), NAME(dot_3), NAME(dot_4)},
-    NAME(copy), NAME(add), NAME(fill), NAME(gemm)};
+    NAME(copy), NAME(gather), NAME(add), NAME(fill), NAME(gemm)};
 
 #undef LANES
 #undef T

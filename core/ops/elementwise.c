@@ -1,12 +1,12 @@
-/* elementwise.c: operations that treat every element alike: arithmetic, comparison, choice,
- * functions of one variable. (Conversion and in-place writing: assign.c.)
+/* elementwise.c: operations that treat every element alike: arithmetic, comparison,
+ * choice, functions of one variable. (Conversion and in-place writing: assign.c.)
  *
  * A kernel is a row function per dtype (cpu/rows.h walks and shares out the rows). The
  * macros below write row functions with separate loops for the cases that matter: all
  * operands contiguous, one of them constant along the row, anything else. Integer sums,
- * differences and products wrap around. Gradients of broadcast operands are summed back to
- * the operand's shape. Operations whose gradient would take several passes over memory have
- * an internal <name>_backward. */
+ * differences and products wrap around. Gradients of broadcast operands are summed back
+ * to the operand's shape. Operations whose gradient would take several passes over memory
+ * have an internal <name>_backward. */
 #include <math.h>
 
 #include "cpu/rows.h"
@@ -17,86 +17,89 @@
 
 typedef lm_row_fn row_table[LM_DTYPE_COUNT]; /* NULL where a dtype is not supported */
 
-#define ROW1(name, T, R, expr)                                                        \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    (void)context;                                                                    \
-    R *o = (R *)p[0];                                                                 \
-    const T *x = (const T *)p[1];                                                     \
-    const int64_t so = s[0], sx = s[1];                                               \
-    if (so == 1 && sx == 1) {                                                         \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                           \
-        const T a = x[i];                                                             \
-        o[i] = (R)(expr);                                                             \
-      }                                                                               \
-    } else {                                                                          \
-      for (int64_t i = 0; i < n; i++) {                                               \
-        const T a = x[i * sx];                                                        \
-        o[i * so] = (R)(expr);                                                        \
-      }                                                                               \
-    }                                                                                 \
+#define ROW1(name, T, R, expr)                                                       \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context) \
+  {                                                                                  \
+    (void)context;                                                                   \
+    R *o = (R *)p[0];                                                                \
+    const T *x = (const T *)p[1];                                                    \
+    const int64_t so = s[0], sx = s[1];                                              \
+    if (so == 1 && sx == 1) {                                                        \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                            \
+      {                                                                              \
+        const T a = x[i];                                                            \
+        o[i] = (R)(expr);                                                            \
+      }                                                                              \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        const T a = x[i * sx];                                                       \
+        o[i * so] = (R)(expr);                                                       \
+      }                                                                              \
+    }                                                                                \
   }
 
-#define LOOP2(A, B, TX, TY, R, expr)                        \
-  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {     \
-    const TX a = x[A];                                      \
-    const TY b = y[B];                                      \
-    o[i] = (R)(expr);                                       \
+#define LOOP2(A, B, TX, TY, R, expr)                  \
+  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
+  {                                                   \
+    const TX a = x[A];                                \
+    const TY b = y[B];                                \
+    o[i] = (R)(expr);                                 \
   }
 
 /* `k` in the expression is the call's constant: the double that context points to. */
-#define ROW2(name, TX, TY, R, expr)                                                   \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    const double k = context ? *(const double *)context : 0;                          \
-    (void)k;                                                                          \
-    R *o = (R *)p[0];                                                                 \
-    const TX *x = (const TX *)p[1];                                                   \
-    const TY *y = (const TY *)p[2];                                                   \
-    const int64_t so = s[0], sx = s[1], sy = s[2];                                    \
-    if (so == 1 && sx == 1 && sy == 1) {                                              \
-      LOOP2(i, i, TX, TY, R, expr)                                                    \
-    } else if (so == 1 && sx == 1 && sy == 0) {                                       \
-      LOOP2(i, 0, TX, TY, R, expr)                                                    \
-    } else if (so == 1 && sx == 0 && sy == 1) {                                       \
-      LOOP2(0, i, TX, TY, R, expr)                                                    \
-    } else {                                                                          \
-      for (int64_t i = 0; i < n; i++) {                                               \
-        const TX a = x[i * sx];                                                       \
-        const TY b = y[i * sy];                                                       \
-        o[i * so] = (R)(expr);                                                        \
-      }                                                                               \
-    }                                                                                 \
+#define ROW2(name, TX, TY, R, expr)                                                  \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context) \
+  {                                                                                  \
+    const double k = context ? *(const double *)context : 0;                         \
+    (void)k;                                                                         \
+    R *o = (R *)p[0];                                                                \
+    const TX *x = (const TX *)p[1];                                                  \
+    const TY *y = (const TY *)p[2];                                                  \
+    const int64_t so = s[0], sx = s[1], sy = s[2];                                   \
+    if (so == 1 && sx == 1 && sy == 1) {                                             \
+      LOOP2(i, i, TX, TY, R, expr)                                                   \
+    } else if (so == 1 && sx == 1 && sy == 0) {                                      \
+      LOOP2(i, 0, TX, TY, R, expr)                                                   \
+    } else if (so == 1 && sx == 0 && sy == 1) {                                      \
+      LOOP2(0, i, TX, TY, R, expr)                                                   \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        const TX a = x[i * sx];                                                      \
+        const TY b = y[i * sy];                                                      \
+        o[i * so] = (R)(expr);                                                       \
+      }                                                                              \
+    }                                                                                \
   }
 
-#define LOOP3(A, B, C, T0, T, expr)                         \
-  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {     \
-    const T0 a = x[A];                                      \
-    const T b = y[B], c = z[C];                             \
-    o[i] = (expr);                                          \
+#define LOOP3(A, B, C, T0, T, expr)                   \
+  _Pragma("omp simd") for (int64_t i = 0; i < n; i++) \
+  {                                                   \
+    const T0 a = x[A];                                \
+    const T b = y[B], c = z[C];                       \
+    o[i] = (expr);                                    \
   }
 
-#define ROW3(name, T0, T, expr)                                                       \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    (void)context;                                                                    \
-    T *o = (T *)p[0];                                                                 \
-    const T0 *x = (const T0 *)p[1];                                                   \
-    const T *y = (const T *)p[2], *z = (const T *)p[3];                               \
-    const int64_t so = s[0], sx = s[1], sy = s[2], sz = s[3];                         \
-    if (so == 1 && sx == 1 && sy == 1 && sz == 1) {                                   \
-      LOOP3(i, i, i, T0, T, expr)                                                     \
-    } else if (so == 1 && sx == 1 && sy == 1 && sz == 0) {                            \
-      LOOP3(i, i, 0, T0, T, expr)                                                     \
-    } else if (so == 1 && sx == 1 && sy == 0 && sz == 1) {                            \
-      LOOP3(i, 0, i, T0, T, expr)                                                     \
-    } else {                                                                          \
-      for (int64_t i = 0; i < n; i++) {                                               \
-        const T0 a = x[i * sx];                                                       \
-        const T b = y[i * sy], c = z[i * sz];                                         \
-        o[i * so] = (expr);                                                           \
-      }                                                                               \
-    }                                                                                 \
+#define ROW3(name, T0, T, expr)                                                      \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context) \
+  {                                                                                  \
+    (void)context;                                                                   \
+    T *o = (T *)p[0];                                                                \
+    const T0 *x = (const T0 *)p[1];                                                  \
+    const T *y = (const T *)p[2], *z = (const T *)p[3];                              \
+    const int64_t so = s[0], sx = s[1], sy = s[2], sz = s[3];                        \
+    if (so == 1 && sx == 1 && sy == 1 && sz == 1) {                                  \
+      LOOP3(i, i, i, T0, T, expr)                                                    \
+    } else if (so == 1 && sx == 1 && sy == 1 && sz == 0) {                           \
+      LOOP3(i, i, 0, T0, T, expr)                                                    \
+    } else if (so == 1 && sx == 1 && sy == 0 && sz == 1) {                           \
+      LOOP3(i, 0, i, T0, T, expr)                                                    \
+    } else {                                                                         \
+      for (int64_t i = 0; i < n; i++) {                                              \
+        const T0 a = x[i * sx];                                                      \
+        const T b = y[i * sy], c = z[i * sz];                                        \
+        o[i * so] = (expr);                                                          \
+      }                                                                              \
+    }                                                                                \
   }
 
 static lm_status run_rows(lm_call *c, const row_table rows, const void *context)
@@ -143,26 +146,29 @@ static lm_status backward_infer(lm_call *c)
   return lm_out_like(c, 0, c->in[0]);
 }
 
-#define TABLE(name)                                                                 \
-  static const row_table name##_rows = {                                            \
-      [LM_F32] = name##_f32, [LM_F64] = name##_f64, [LM_I32] = name##_i32,          \
-      [LM_I64] = name##_i64, [LM_U8] = name##_u8};
+#define TABLE(name)                                            \
+  static const row_table name##_rows = {[LM_F32] = name##_f32, \
+                                        [LM_F64] = name##_f64, \
+                                        [LM_I32] = name##_i32, \
+                                        [LM_I64] = name##_i64, \
+                                        [LM_U8] = name##_u8};
 #define FLOAT_TABLE(name) \
   static const row_table name##_rows = {[LM_F32] = name##_f32, [LM_F64] = name##_f64};
-#define KERNEL(name)                             \
-  static lm_status name##_cpu(lm_call *c)        \
-  {                                              \
-    return run_rows(c, name##_rows, NULL);       \
+#define KERNEL(name)                       \
+  static lm_status name##_cpu(lm_call *c)  \
+  {                                        \
+    return run_rows(c, name##_rows, NULL); \
   }
 
-/* Unsigned types for the integers: wrapping is defined there and the bits are the same. */
-#define ARITHMETIC(name, expr)                          \
-  ROW2(name##_f32, float, float, float, expr)           \
-  ROW2(name##_f64, double, double, double, expr)        \
-  ROW2(name##_i32, uint32_t, uint32_t, uint32_t, expr)  \
-  ROW2(name##_i64, uint64_t, uint64_t, uint64_t, expr)  \
-  ROW2(name##_u8, uint8_t, uint8_t, uint8_t, expr)      \
-  TABLE(name)                                           \
+/* Unsigned types for the integers: wrapping is defined there and the bits are the same.
+ */
+#define ARITHMETIC(name, expr)                         \
+  ROW2(name##_f32, float, float, float, expr)          \
+  ROW2(name##_f64, double, double, double, expr)       \
+  ROW2(name##_i32, uint32_t, uint32_t, uint32_t, expr) \
+  ROW2(name##_i64, uint64_t, uint64_t, uint64_t, expr) \
+  ROW2(name##_u8, uint8_t, uint8_t, uint8_t, expr)     \
+  TABLE(name)                                          \
   KERNEL(name)
 
 #define ORDERED(name, R32, R64, RI32, RI64, expr)  \
@@ -174,9 +180,11 @@ static lm_status backward_infer(lm_call *c)
   TABLE(name)                                      \
   KERNEL(name)
 
-/* *gin = the operation's result, summed over broadcast dimensions to the shape of `like`. */
-static lm_status apply_summed(const lm_op *op, lm_tensor *const *in, const lm_value *params,
-                              const lm_tensor *like, lm_tensor **gin)
+/* *gin = the operation's result, summed over broadcast dimensions to the shape of `like`.
+ */
+static lm_status apply_summed(const lm_op *op, lm_tensor *const *in,
+                              const lm_value * params, const lm_tensor * like,
+                              lm_tensor **gin)
 {
   lm_tensor *g;
   LM_TRY(lm_apply(op, in, params, &g));
@@ -187,9 +195,9 @@ static lm_status apply_summed(const lm_op *op, lm_tensor *const *in, const lm_va
 
 extern const lm_op lm_op_mul, lm_op_neg, lm_op_div;
 
-#define BINARY(name, doc_text, infer_fn, grad_fn, saved)                                 \
-  const lm_op lm_op_##name = {#name,   "x, y",     doc_text,       infer_fn, name##_cpu, \
-                              NULL,    grad_fn,    LM_OP_STRIDED,  saved,    0};
+#define BINARY(name, doc_text, infer_fn, grad_fn, saved)                           \
+  const lm_op lm_op_##name = {#name, "x, y",  doc_text,      infer_fn, name##_cpu, \
+                              NULL,  grad_fn, LM_OP_STRIDED, saved,    0};
 
 static lm_status add_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -219,21 +227,23 @@ static lm_status mul_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   for (int i = 0; i < 2; i++) {
     if (!lm_wants(c, i)) continue;
-    LM_TRY(apply_summed(&lm_op_mul, LM_IN(gout[0], c->in[1 - i]), NULL, c->in[i], &gin[i]));
+    LM_TRY(
+        apply_summed(&lm_op_mul, LM_IN(gout[0], c->in[1 - i]), NULL, c->in[i], &gin[i]));
   }
   return LM_OK;
 }
 
 ARITHMETIC(mul, a * b)
-BINARY(mul, "x y, element by element, broadcast together. Integers wrap around.", binary_infer,
-       mul_grad, 3)
+BINARY(mul, "x y, element by element, broadcast together. Integers wrap around.",
+       binary_infer, mul_grad, 3)
 
 ROW3(div_backward_f32, float, float, -a * b / (c * c))
 ROW3(div_backward_f64, double, double, -a * b / (c * c))
 FLOAT_TABLE(div_backward)
 KERNEL(div_backward)
 const lm_op lm_op_div_backward = {
-    "div_backward", "g, x, y", "-g x / y^2: the gradient of x / y for y, before summation.",
+    "div_backward", "g, x, y",
+    "-g x / y^2: the gradient of x / y for y, before summation.",
     backward_infer, div_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 static lm_status div_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -273,18 +283,19 @@ FLOAT_TABLE(pow_backward_y)
 
 static lm_status pow_backward_cpu(lm_call *c)
 {
-  return run_rows(c, c->param[0].i == 0 ? pow_backward_x_rows : pow_backward_y_rows, NULL);
+  return run_rows(c, c->param[0].i == 0 ? pow_backward_x_rows : pow_backward_y_rows,
+                  NULL);
 }
 
 const lm_op lm_op_pow_backward = {
     "pow_backward", "g, x, y; input: int",
-    "Gradient of x^y for x (input 0) or y (input 1), before summation. 0 where y is 0, and for "
-    "y where x is 0 and y >= 0.",
+    "Gradient of x^y for x (input 0) or y (input 1), before summation. 0 where y is "
+    "0, and for y where x is 0 and y >= 0.",
     backward_infer, pow_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 /* Gradients through an internal operation (g, x, y; input: int). */
 static lm_status pair_grad(lm_call *c, const lm_op *backward, bool swapped,
-                           lm_tensor *const *gout, lm_tensor **gin)
+                           lm_tensor * const * gout, lm_tensor **gin)
 {
   for (int i = 0; i < 2; i++) {
     if (!lm_wants(c, i)) continue;
@@ -315,14 +326,16 @@ FLOAT_TABLE(maximum_backward_y)
 
 static lm_status maximum_backward_cpu(lm_call *c)
 {
-  return run_rows(c, c->param[0].i == 0 ? maximum_backward_x_rows : maximum_backward_y_rows,
-                  NULL);
+  return run_rows(
+      c, c->param[0].i == 0 ? maximum_backward_x_rows : maximum_backward_y_rows, NULL);
 }
 
 const lm_op lm_op_maximum_backward = {
     "maximum_backward", "g, x, y; input: int",
-    "g where x (input 0) or y (input 1) is the larger one, half of it where they are equal.",
-    backward_infer, maximum_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
+    "g where x (input 0) or y (input 1) is the larger one, half of it where they are "
+    "equal.",
+    backward_infer, maximum_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0,
+    0};
 
 static lm_status maximum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -336,17 +349,28 @@ static lm_status minimum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gi
 }
 
 ORDERED(maximum, float, double, int32_t, int64_t, a > b || a != a ? a : b)
-BINARY(maximum, "The larger of x and y, broadcast together; NaN where one is NaN. Equal values "
-       "share the gradient.", binary_infer, maximum_grad, 3)
+BINARY(maximum,
+       "The larger of x and y, broadcast together; NaN where one is NaN. Equal values "
+       "share the gradient.",
+       binary_infer, maximum_grad, 3)
 ORDERED(minimum, float, double, int32_t, int64_t, a < b || a != a ? a : b)
-BINARY(minimum, "The smaller of x and y, broadcast together; NaN where one is NaN. Equal values "
-       "share the gradient.", binary_infer, minimum_grad, 3)
+BINARY(minimum,
+       "The smaller of x and y, broadcast together; NaN where one is NaN. Equal values "
+       "share the gradient.",
+       binary_infer, minimum_grad, 3)
 
-#define COMPARISON(name, sign)                                                               \
-  ORDERED(name, uint8_t, uint8_t, uint8_t, uint8_t, a sign b)                                \
-  const lm_op lm_op_##name = {#name, "x, y", "x " #sign " y as u8: 1 or 0; broadcast.",      \
-                              compare_infer, name##_cpu, NULL, NULL,                         \
-                              LM_OP_STRIDED | LM_OP_NODIFF, 0, 0};
+#define COMPARISON(name, sign)                                           \
+  ORDERED(name, uint8_t, uint8_t, uint8_t, uint8_t, a sign b)            \
+  const lm_op lm_op_##name = {#name,                                     \
+                              "x, y",                                    \
+                              "x " #sign " y as u8: 1 or 0; broadcast.", \
+                              compare_infer,                             \
+                              name##_cpu,                                \
+                              NULL,                                      \
+                              NULL,                                      \
+                              LM_OP_STRIDED | LM_OP_NODIFF,              \
+                              0,                                         \
+                              0};
 
 COMPARISON(lt, <)
 COMPARISON(le, <=)
@@ -373,7 +397,8 @@ static lm_status where_infer(lm_call *c)
   const lm_tensor *t = c->in[0], *values = c->out[0];
   int ndim;
   int64_t shape[LM_MAX_DIMS];
-  if (lm_broadcast_shapes(t->ndim, t->shape, values->ndim, values->shape, &ndim, shape) != LM_OK)
+  if (lm_broadcast_shapes(t->ndim, t->shape, values->ndim, values->shape, &ndim, shape) !=
+      LM_OK)
     return lm_error_prefix("%s", c->op->name);
   return lm_out(c, 0, c->in[1]->dtype, ndim, shape);
 }
@@ -394,8 +419,10 @@ static lm_status where_backward_cpu(lm_call *c)
 }
 
 const lm_op lm_op_where_backward = {
-    "where_backward", "condition, g; keep: bool", "g where the condition equals keep, else 0.",
-    where_backward_infer, where_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
+    "where_backward", "condition, g; keep: bool",
+    "g where the condition equals keep, else 0.",
+    where_backward_infer, where_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL,
+    0, 0};
 
 static lm_status where_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -409,7 +436,8 @@ static lm_status where_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 }
 
 const lm_op lm_op_where = {
-    "where", "condition, x, y", "x where condition (u8) is not 0, else y; broadcast together.",
+    "where", "condition, x, y",
+    "x where condition (u8) is not 0, else y; broadcast together.",
     where_infer, where_cpu, NULL, where_grad, LM_OP_STRIDED, 1, 0};
 
 /* ---- functions of one variable ---- */
@@ -430,27 +458,28 @@ static lm_status flag_infer(lm_call *c)
   return lm_out(c, 0, LM_U8, c->in[0]->ndim, c->in[0]->shape);
 }
 
-/* <name>_backward(g, v) for v the input (save_in) or the output (save_out) of <name>; in the
- * expressions a is the input of the forward row; of the backward row a is g and b is v. */
-#define BACKWARD(name, expr32, expr64)                                                    \
-  ROW2(name##_backward_f32, float, float, float, expr32)                                  \
-  ROW2(name##_backward_f64, double, double, double, expr64)                               \
-  FLOAT_TABLE(name##_backward)                                                            \
-  KERNEL(name##_backward)                                                                 \
-  const lm_op lm_op_##name##_backward = {#name "_backward",                               \
-                                         "g, v",                                          \
-                                         "g times the derivative of " #name ".",          \
-                                         backward_infer,                                  \
-                                         name##_backward_cpu,                             \
-                                         NULL,                                            \
-                                         NULL,                                            \
-                                         LM_OP_STRIDED | LM_OP_INTERNAL,                  \
-                                         0,                                               \
+/* <name>_backward(g, v) for v the input (save_in) or the output (save_out) of <name>; in
+ * the expressions a is the input of the forward row; of the backward row a is g and b is
+ * v. */
+#define BACKWARD(name, expr32, expr64)                                           \
+  ROW2(name##_backward_f32, float, float, float, expr32)                         \
+  ROW2(name##_backward_f64, double, double, double, expr64)                      \
+  FLOAT_TABLE(name##_backward)                                                   \
+  KERNEL(name##_backward)                                                        \
+  const lm_op lm_op_##name##_backward = {#name "_backward",                      \
+                                         "g, v",                                 \
+                                         "g times the derivative of " #name ".", \
+                                         backward_infer,                         \
+                                         name##_backward_cpu,                    \
+                                         NULL,                                   \
+                                         NULL,                                   \
+                                         LM_OP_STRIDED | LM_OP_INTERNAL,         \
+                                         0,                                      \
                                          0};
-#define GRAD(name, v)                                                                     \
-  static lm_status name##_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)       \
-  {                                                                                       \
-    return lm_apply(&lm_op_##name##_backward, LM_IN(gout[0], c->v[0]), NULL, &gin[0]);    \
+#define GRAD(name, v)                                                                  \
+  static lm_status name##_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)    \
+  {                                                                                    \
+    return lm_apply(&lm_op_##name##_backward, LM_IN(gout[0], c->v[0]), NULL, &gin[0]); \
   }
 #define GRAD_IN(name) GRAD(name, in)
 #define GRAD_OUT(name) GRAD(name, out)
@@ -461,18 +490,20 @@ static lm_status flag_infer(lm_call *c)
   FLOAT_TABLE(name)                        \
   KERNEL(name)
 
-#define UNARY_IN(name, doc_text, expr32, expr64, back32, back64)                            \
-  FLOAT_ROWS(name, expr32, expr64)                                                          \
-  BACKWARD(name, back32, back64)                                                            \
-  GRAD_IN(name)                                                                             \
-  const lm_op lm_op_##name = {#name, "x", doc_text, float_infer, name##_cpu, NULL,          \
-                              name##_grad, LM_OP_STRIDED, 1, 0};
-#define UNARY_OUT(name, doc_text, expr32, expr64, back32, back64)                           \
-  FLOAT_ROWS(name, expr32, expr64)                                                          \
-  BACKWARD(name, back32, back64)                                                            \
-  GRAD_OUT(name)                                                                            \
-  const lm_op lm_op_##name = {#name, "x", doc_text, float_infer, name##_cpu, NULL,          \
-                              name##_grad, LM_OP_STRIDED, 0, 1};
+#define UNARY_IN(name, doc_text, expr32, expr64, back32, back64)  \
+  FLOAT_ROWS(name, expr32, expr64)                                \
+  BACKWARD(name, back32, back64)                                  \
+  GRAD_IN(name)                                                   \
+  const lm_op lm_op_##name = {                                    \
+      #name, "x",         doc_text,      float_infer, name##_cpu, \
+      NULL,  name##_grad, LM_OP_STRIDED, 1,           0};
+#define UNARY_OUT(name, doc_text, expr32, expr64, back32, back64) \
+  FLOAT_ROWS(name, expr32, expr64)                                \
+  BACKWARD(name, back32, back64)                                  \
+  GRAD_OUT(name)                                                  \
+  const lm_op lm_op_##name = {                                    \
+      #name, "x",         doc_text,      float_infer, name##_cpu, \
+      NULL,  name##_grad, LM_OP_STRIDED, 0,           1};
 
 static inline double sigmoid_of(double x)
 {
@@ -502,40 +533,45 @@ static inline double silu_slope_f64(double x)
 }
 
 UNARY_OUT(exp, "e^x, the exponential function.", lm_expf(a), exp(a), a * b, a * b)
-UNARY_IN(log, "Natural logarithm; -inf at 0, NaN below.", lm_logf(a), log(a), a / b, a / b)
+UNARY_IN(log, "Natural logarithm; -inf at 0, NaN below.", lm_logf(a), log(a), a / b,
+         a / b)
 UNARY_OUT(sqrt, "Square root; NaN below 0. The slope at 0 is inf.", sqrtf(a), sqrt(a),
           0.5f * a / b, 0.5 * a / b)
-UNARY_OUT(rsqrt, "1 / sqrt(x), the inverse square root.", 1.0f / sqrtf(a), 1 / sqrt(a), -0.5f * a * b * b * b,
-          -0.5 * a * b * b * b)
+UNARY_OUT(rsqrt, "1 / sqrt(x), the inverse square root.", 1.0f / sqrtf(a), 1 / sqrt(a),
+          -0.5f * a * b * b * b, -0.5 * a * b * b * b)
 UNARY_OUT(reciprocal, "1 / x, the reciprocal.", 1.0f / a, 1 / a, -a * b * b, -a * b * b)
 UNARY_IN(sin, "Sine of x in radians.", sinf(a), sin(a), a * cosf(b), a * cos(b))
 UNARY_IN(cos, "Cosine of x in radians.", cosf(a), cos(a), -a * sinf(b), -a * sin(b))
-UNARY_OUT(tanh, "Hyperbolic tangent of x.", lm_tanhf(a), tanh(a), a * (1 - b * b), a * (1 - b * b))
-UNARY_OUT(sigmoid, "1 / (1 + exp(-x)), the logistic function.", lm_sigmoidf(a), sigmoid_of(a), a * b * (1 - b),
-          a * b * (1 - b))
-UNARY_IN(gelu, "x Phi(x) with the normal distribution function (the form with erf; Hendrycks and "
-         "Gimpel 2016).", lm_geluf(a), a * normal_cdf(a), a * lm_gelu_gradf(b),
-         a * (normal_cdf(b) + b * normal_density(b)))
-UNARY_IN(silu, "x sigmoid(x), also known as swish.", a * lm_sigmoidf(a), a * sigmoid_of(a), a * silu_slope_f32(b),
-         a * silu_slope_f64(b))
+UNARY_OUT(tanh, "Hyperbolic tangent of x.", lm_tanhf(a), tanh(a), a * (1 - b * b),
+          a * (1 - b * b))
+UNARY_OUT(sigmoid, "1 / (1 + exp(-x)), the logistic function.", lm_sigmoidf(a),
+          sigmoid_of(a), a * b * (1 - b), a * b * (1 - b))
+UNARY_IN(
+    gelu,
+    "x Phi(x) with the normal distribution function (the form with erf; Hendrycks and "
+    "Gimpel 2016).",
+    lm_geluf(a), a * normal_cdf(a), a * lm_gelu_gradf(b),
+    a * (normal_cdf(b) + b * normal_density(b)))
+UNARY_IN(silu, "x sigmoid(x), also known as swish.", a * lm_sigmoidf(a),
+         a * sigmoid_of(a), a * silu_slope_f32(b), a * silu_slope_f64(b))
 UNARY_IN(softplus, "log(1 + exp(x)) without overflow.",
-         (a > 0 ? a : 0) + lm_log1pf(lm_expf(-fabsf(a))), fmax(a, 0) + log1p(exp(-fabs(a))),
-         a * lm_sigmoidf(b), a * sigmoid_of(b))
-UNARY_IN(erf, "Error function of x.", lm_erff(a), erf(a), a * 1.128379167f * lm_expf(-b * b),
-         a * 1.12837916709551257390 * exp(-b * b))
+         (a > 0 ? a : 0) + lm_log1pf(lm_expf(-fabsf(a))),
+         fmax(a, 0) + log1p(exp(-fabs(a))), a * lm_sigmoidf(b), a * sigmoid_of(b))
+UNARY_IN(erf, "Error function of x.", lm_erff(a), erf(a),
+         a * 1.128379167f * lm_expf(-b * b), a * 1.12837916709551257390 * exp(-b * b))
 
-#define ANY_ROWS(name, expr_f32, expr_f64, expr_int)  \
-  ROW1(name##_f32, float, float, expr_f32)            \
-  ROW1(name##_f64, double, double, expr_f64)          \
-  ROW1(name##_i32, int32_t, int32_t, expr_int)        \
-  ROW1(name##_i64, int64_t, int64_t, expr_int)        \
-  ROW1(name##_u8, uint8_t, uint8_t, expr_int)         \
-  TABLE(name)                                         \
+#define ANY_ROWS(name, expr_f32, expr_f64, expr_int) \
+  ROW1(name##_f32, float, float, expr_f32)           \
+  ROW1(name##_f64, double, double, expr_f64)         \
+  ROW1(name##_i32, int32_t, int32_t, expr_int)       \
+  ROW1(name##_i64, int64_t, int64_t, expr_int)       \
+  ROW1(name##_u8, uint8_t, uint8_t, expr_int)        \
+  TABLE(name)                                        \
   KERNEL(name)
 
-#define UNARY_ANY(name, doc_text, saved_in, saved_out)                                      \
-  const lm_op lm_op_##name = {#name, "x", doc_text, any_infer, name##_cpu, NULL,            \
-                              name##_grad, LM_OP_STRIDED, saved_in, saved_out};
+#define UNARY_ANY(name, doc_text, saved_in, saved_out)                                  \
+  const lm_op lm_op_##name = {#name, "x",         doc_text,      any_infer, name##_cpu, \
+                              NULL,  name##_grad, LM_OP_STRIDED, saved_in,  saved_out};
 
 static lm_status neg_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -561,11 +597,18 @@ BACKWARD(relu, b <= 0 ? 0 : a, b <= 0 ? 0 : a)
 GRAD_OUT(relu)
 UNARY_ANY(relu, "x where positive, else 0; slope 0 at 0.", 0, 1)
 
-#define STEP(name, doc_text, infer_fn)                                                      \
-  const lm_op lm_op_##name = {#name, "x", doc_text, infer_fn, name##_cpu, NULL, NULL,       \
-                              LM_OP_STRIDED | LM_OP_NODIFF, 0, 0};
+#define STEP(name, doc_text, infer_fn)                                                  \
+  const lm_op lm_op_##name = {#name,      "x",  doc_text, infer_fn,                     \
+                              name##_cpu, NULL, NULL,     LM_OP_STRIDED | LM_OP_NODIFF, \
+                              0,          0};
 
-ANY_ROWS(sign, a > 0 ? 1 : a < 0 ? -1 : a, a > 0 ? 1 : a < 0 ? -1 : a,
+ANY_ROWS(sign,
+         a > 0   ? 1
+         : a < 0 ? -1
+                 : a,
+         a > 0   ? 1
+         : a < 0 ? -1
+                 : a,
          a > 0 ? 1 : -(a != 0))
 STEP(sign, "-1, 0 or 1; NaN stays NaN.", any_infer)
 FLOAT_ROWS(floor, floorf(a), floor(a))
@@ -575,13 +618,13 @@ STEP(ceil, "Smallest whole number not below x.", float_infer)
 FLOAT_ROWS(round, rintf(a), rint(a))
 STEP(round, "Nearest whole number, halves to the even one.", float_infer)
 
-#define FLAG_ROWS(name, expr_float, expr_int)      \
-  ROW1(name##_f32, float, uint8_t, expr_float)     \
-  ROW1(name##_f64, double, uint8_t, expr_float)    \
-  ROW1(name##_i32, int32_t, uint8_t, expr_int)     \
-  ROW1(name##_i64, int64_t, uint8_t, expr_int)     \
-  ROW1(name##_u8, uint8_t, uint8_t, expr_int)      \
-  TABLE(name)                                      \
+#define FLAG_ROWS(name, expr_float, expr_int)   \
+  ROW1(name##_f32, float, uint8_t, expr_float)  \
+  ROW1(name##_f64, double, uint8_t, expr_float) \
+  ROW1(name##_i32, int32_t, uint8_t, expr_int)  \
+  ROW1(name##_i64, int64_t, uint8_t, expr_int)  \
+  ROW1(name##_u8, uint8_t, uint8_t, expr_int)   \
+  TABLE(name)                                   \
   KERNEL(name)
 
 FLAG_ROWS(logical_not, a == 0, a == 0)
@@ -595,41 +638,43 @@ typedef struct bounds {
   double low, high;
 } bounds;
 
-#define CLAMP(name, T)                                                                \
-  static inline T name##_to(T a, T low, T high)                                       \
-  {                                                                                   \
-    T v = a < low ? low : a;                                                          \
-    return v > high ? high : v;                                                       \
-  }                                                                                   \
-  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)  \
-  {                                                                                   \
-    const bounds *b = context;                                                        \
-    const T low = (T)b->low, high = (T)b->high;                                       \
-    T *o = (T *)p[0];                                                                 \
-    const T *x = (const T *)p[1];                                                     \
-    if (s[0] == 1 && s[1] == 1) {                                                     \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) o[i] = name##_to(x[i], low, high); \
-    } else {                                                                          \
+#define CLAMP(name, T)                                                                 \
+  static inline T name##_to(T a, T low, T high)                                        \
+  {                                                                                    \
+    T v = a < low ? low : a;                                                           \
+    return v > high ? high : v;                                                        \
+  }                                                                                    \
+  static void name(int64_t n, char *const *p, const int64_t *s, const void *context)   \
+  {                                                                                    \
+    const bounds *b = context;                                                         \
+    const T low = (T)b->low, high = (T)b->high;                                        \
+    T *o = (T *)p[0];                                                                  \
+    const T *x = (const T *)p[1];                                                      \
+    if (s[0] == 1 && s[1] == 1) {                                                      \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++) o[i] =                       \
+          name##_to(x[i], low, high);                                                  \
+    } else {                                                                           \
       for (int64_t i = 0; i < n; i++) o[i * s[0]] = name##_to(x[i * s[1]], low, high); \
-    }                                                                                 \
-  }                                                                                   \
-  static void name##_back(int64_t n, char *const *p, const int64_t *s,                \
-                          const void *context)                                        \
-  {                                                                                   \
-    const bounds *b = context;                                                        \
-    const T low = (T)b->low, high = (T)b->high;                                       \
-    T *o = (T *)p[0];                                                                 \
-    const T *g = (const T *)p[1], *x = (const T *)p[2];                               \
-    for (int64_t i = 0; i < n; i++) {                                                 \
-      T v = x[i * s[2]];                                                              \
-      o[i * s[0]] = v >= low && v <= high ? g[i * s[1]] : 0;                          \
-    }                                                                                 \
+    }                                                                                  \
+  }                                                                                    \
+  static void name##_back(int64_t n, char *const *p, const int64_t *s,                 \
+                          const void *context)                                         \
+  {                                                                                    \
+    const bounds *b = context;                                                         \
+    const T low = (T)b->low, high = (T)b->high;                                        \
+    T *o = (T *)p[0];                                                                  \
+    const T *g = (const T *)p[1], *x = (const T *)p[2];                                \
+    for (int64_t i = 0; i < n; i++) {                                                  \
+      T v = x[i * s[2]];                                                               \
+      o[i * s[0]] = v >= low && v <= high ? g[i * s[1]] : 0;                           \
+    }                                                                                  \
   }
 
 CLAMP(clamp_f32, float)
 CLAMP(clamp_f64, double)
 static const row_table clamp_rows = {[LM_F32] = clamp_f32, [LM_F64] = clamp_f64};
-static const row_table clamp_back = {[LM_F32] = clamp_f32_back, [LM_F64] = clamp_f64_back};
+static const row_table clamp_back = {
+    [LM_F32] = clamp_f32_back, [LM_F64] = clamp_f64_back};
 
 static lm_status clamp_cpu(lm_call *c)
 {
@@ -644,7 +689,8 @@ static lm_status clamp_backward_cpu(lm_call *c)
 }
 
 const lm_op lm_op_clamp_backward = {
-    "clamp_backward", "g, x; min: float, max: float", "g where x lies within the bounds, else 0.",
+    "clamp_backward", "g, x; min: float, max: float",
+    "g where x lies within the bounds, else 0.",
     backward_infer, clamp_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 static lm_status clamp_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -655,6 +701,6 @@ static lm_status clamp_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_clamp = {
     "clamp", "x; min: float = -inf, max: float = inf",
-    "x limited to [min, max]; max where min is larger; NaN stays NaN. The slope is 1 within the "
-    "bounds and on them.",
+    "x limited to [min, max]; max where min is larger; NaN stays NaN. The slope is 1 "
+    "within the bounds and on them.",
     float_infer, clamp_cpu, NULL, clamp_grad, LM_OP_STRIDED, 1, 0};

@@ -16,7 +16,8 @@ static lm_status check_member(const lm_call *c, int k, int like)
   const lm_tensor *t = c->in[k], *x = c->in[like];
   if (t->dtype != x->dtype)
     return lm_op_fail(c, LM_ERR_DTYPE, "%s %d is %s but %s %d is %s", lm_arg_name(c, k),
-                      like + 1, lm_describe(t), lm_arg_name(c, like), like + 1, lm_describe(x));
+                      like + 1, lm_describe(t), lm_arg_name(c, like), like + 1,
+                      lm_describe(x));
   if (!lm_same_shape(t, x))
     return lm_op_fail(c, LM_ERR_SHAPE, "%s %d has shape %s but %s %d has shape %s",
                       lm_arg_name(c, k), like + 1, lm_shape_text(t->ndim, t->shape),
@@ -28,13 +29,14 @@ static lm_status check_target(const lm_call *c, int k)
 {
   const lm_tensor *x = c->in[k];
   if (x->dtype != LM_F32 && x->dtype != LM_F64)
-    return lm_op_fail(c, LM_ERR_DTYPE, "%s %d must be f32 or f64, not %s", lm_arg_name(c, k),
-                      k + 1, lm_describe(x));
+    return lm_op_fail(c, LM_ERR_DTYPE, "%s %d must be f32 or f64, not %s",
+                      lm_arg_name(c, k), k + 1, lm_describe(x));
   if (lm_numel(x) == 0)
-    return lm_op_fail(c, LM_ERR_SHAPE, "%s %d has no elements (%s)", lm_arg_name(c, k), k + 1,
-                      lm_describe(x));
+    return lm_op_fail(c, LM_ERR_SHAPE, "%s %d has no elements (%s)", lm_arg_name(c, k),
+                      k + 1, lm_describe(x));
   if (x->requires_grad && lm_grad_enabled()) {
-    lm_op_fail(c, LM_ERR_ARG, "%s %d requires a gradient and cannot be written in place (%s)",
+    lm_op_fail(c, LM_ERR_ARG,
+               "%s %d requires a gradient and cannot be written in place (%s)",
                lm_arg_name(c, k), k + 1, lm_describe(x));
     return lm_hint("call it inside lumen.no_grad");
   }
@@ -46,7 +48,8 @@ static lm_status check_distinct(const lm_call *c, int k)
   const lm_tensor *x = c->in[k];
   for (int d = 0; d < x->ndim; d++)
     if (x->stride[d] == 0 && x->shape[d] > 1)
-      return lm_op_fail(c, LM_ERR_ARG, "%s %d is expanded and cannot be written in place (%s)",
+      return lm_op_fail(c, LM_ERR_ARG,
+                        "%s %d is expanded and cannot be written in place (%s)",
                         lm_arg_name(c, k), k + 1, lm_describe(x));
   return LM_OK;
 }
@@ -86,11 +89,13 @@ static void run_lists(lm_call *c, lm_row_fn f32, lm_row_fn f64, const void *cont
   }
 }
 
-static lm_status check_range(const lm_call *c, const char *name, double value, double high)
+static lm_status check_range(const lm_call *c, const char *name, double value,
+                             double high)
 {
   if (value >= 0 && value <= high) return LM_OK;
   if (high < INFINITY)
-    return lm_op_fail(c, LM_ERR_ARG, "%s must be between 0 and %g, not %g", name, high, value);
+    return lm_op_fail(c, LM_ERR_ARG, "%s must be between 0 and %g, not %g", name, high,
+                      value);
   return lm_op_fail(c, LM_ERR_ARG, "%s must not be negative, not %g", name, value);
 }
 
@@ -105,37 +110,37 @@ static lm_status check_step(const lm_call *c, int64_t step)
 /* ---- adamw_step ---- */
 
 typedef struct adam {
-  double decay;       /* factor on the parameter: 1 - lr * weight_decay; 1 when coupled */
-  double coupled;     /* weight decay added to the gradient; 0 when decoupled */
+  double decay;   /* factor on the parameter: 1 - lr * weight_decay; 1 when coupled */
+  double coupled; /* weight decay added to the gradient; 0 when decoupled */
   double beta1, beta2, eps, grad_scale;
   double step_size;   /* lr / (1 - beta1^step) */
   double root_second; /* sqrt(1 - beta2^step) */
 } adam;
 
 /* One element: p, g, m, v in T. */
-#define ADAM(name, T, root)                                                               \
-  static inline void name##_one(const adam *h, T *p, T g, T *m, T *v)                     \
-  {                                                                                       \
-    T w = *p * (T)h->decay;                                                               \
-    g = g * (T)h->grad_scale + (T)h->coupled * w;                                         \
-    T first = *m + (g - *m) * (T)(1 - h->beta1);                                          \
-    T second = *v * (T)h->beta2 + (T)(1 - h->beta2) * g * g;                              \
-    *m = first;                                                                           \
-    *v = second;                                                                          \
+#define ADAM(name, T, root)                                                              \
+  static inline void name##_one(const adam *h, T *p, T g, T *m, T *v)                    \
+  {                                                                                      \
+    T w = *p * (T)h->decay;                                                              \
+    g = g * (T)h->grad_scale + (T)h->coupled * w;                                        \
+    T first = *m + (g - *m) * (T)(1 - h->beta1);                                         \
+    T second = *v * (T)h->beta2 + (T)(1 - h->beta2) * g * g;                             \
+    *m = first;                                                                          \
+    *v = second;                                                                         \
     *p = w - (T)h->step_size * (first / (root(second) / (T)h->root_second + (T)h->eps)); \
-  }                                                                                       \
-  static void name(int64_t n, char *const *at, const int64_t *s, const void *context)     \
-  {                                                                                       \
-    const adam h = *(const adam *)context;                                                \
-    T *p = (T *)at[0], *m = (T *)at[2], *v = (T *)at[3];                                  \
-    const T *g = (const T *)at[1];                                                        \
-    if (s[0] == 1 && s[1] == 1 && s[2] == 1 && s[3] == 1) {                               \
-      _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                                 \
-          name##_one(&h, p + i, g[i], m + i, v + i);                                      \
-    } else {                                                                              \
-      for (int64_t i = 0; i < n; i++)                                                     \
-        name##_one(&h, p + i * s[0], g[i * s[1]], m + i * s[2], v + i * s[3]);            \
-    }                                                                                     \
+  }                                                                                      \
+  static void name(int64_t n, char *const *at, const int64_t *s, const void *context)    \
+  {                                                                                      \
+    const adam h = *(const adam *)context;                                               \
+    T *p = (T *)at[0], *m = (T *)at[2], *v = (T *)at[3];                                 \
+    const T *g = (const T *)at[1];                                                       \
+    if (s[0] == 1 && s[1] == 1 && s[2] == 1 && s[3] == 1) {                              \
+      _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                                \
+          name##_one(&h, p + i, g[i], m + i, v + i);                                     \
+    } else {                                                                             \
+      for (int64_t i = 0; i < n; i++)                                                    \
+        name##_one(&h, p + i * s[0], g[i * s[1]], m + i * s[2], v + i * s[3]);           \
+    }                                                                                    \
   }
 
 ADAM(adam_f32, float, sqrtf)
@@ -172,10 +177,10 @@ const lm_op lm_op_adamw_step = {
     "params..., grads..., exp_avg..., exp_avg_sq...; lr: float, beta1: float = 0.9, "
     "beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0, step: int, "
     "grad_scale: float = 1, decoupled: bool = true",
-    "One AdamW step (Loshchilov and Hutter 2019), in place: p *= 1 - lr weight_decay; the "
-    "gradient times grad_scale updates both averages; p -= lr m / (1 - beta1^step) / "
-    "(sqrt(v / (1 - beta2^step)) + eps). step counts from 1. decoupled = false is Adam (Kingma "
-    "and Ba 2015) with weight_decay p added to the gradient.",
+    "One AdamW step (Loshchilov and Hutter 2019), in place: p *= 1 - lr weight_decay; "
+    "the gradient times grad_scale updates both averages; p -= lr m / (1 - "
+    "beta1^step) / (sqrt(v / (1 - beta2^step)) + eps). step counts from 1. decoupled "
+    "= false is Adam (Kingma and Ba 2015) with weight_decay p added to the gradient.",
     adamw_infer, adamw_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
 
 /* ---- sgd_step ---- */
@@ -185,22 +190,23 @@ typedef struct sgd {
   bool nesterov, first;
 } sgd;
 
-#define SGD(name, T)                                                                   \
-  static void name(int64_t n, char *const *at, const int64_t *s, const void *context)  \
-  {                                                                                    \
-    const sgd *h = context;                                                            \
-    const T lr = (T)h->lr, decay = (T)h->weight_decay, momentum = (T)h->momentum;      \
-    const T old = h->first ? 0 : momentum, ahead = h->nesterov ? momentum : 0;         \
-    const T own = h->nesterov ? 1 : 0, buffer = h->nesterov ? ahead : 1;               \
-    T *p = (T *)at[0], *m = (T *)at[2];                                                \
-    const T *g = (const T *)at[1];                                                     \
-    const int64_t sp = s[0], sg = s[1], sm = s[2];                                     \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                              \
-      T w = p[i * sp], d = g[i * sg] + decay * w;                                      \
-      T b = h->first ? d : old * m[i * sm] + d;                                        \
-      m[i * sm] = b;                                                                   \
-      p[i * sp] = w - lr * (own * d + buffer * b);                                     \
-    }                                                                                  \
+#define SGD(name, T)                                                                  \
+  static void name(int64_t n, char *const *at, const int64_t *s, const void *context) \
+  {                                                                                   \
+    const sgd *h = context;                                                           \
+    const T lr = (T)h->lr, decay = (T)h->weight_decay, momentum = (T)h->momentum;     \
+    const T old = h->first ? 0 : momentum, ahead = h->nesterov ? momentum : 0;        \
+    const T own = h->nesterov ? 1 : 0, buffer = h->nesterov ? ahead : 1;              \
+    T *p = (T *)at[0], *m = (T *)at[2];                                               \
+    const T *g = (const T *)at[1];                                                    \
+    const int64_t sp = s[0], sg = s[1], sm = s[2];                                    \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++)                               \
+    {                                                                                 \
+      T w = p[i * sp], d = g[i * sg] + decay * w;                                     \
+      T b = h->first ? d : old * m[i * sm] + d;                                       \
+      m[i * sm] = b;                                                                  \
+      p[i * sp] = w - lr * (own * d + buffer * b);                                    \
+    }                                                                                 \
   }
 
 SGD(sgd_f32, float)
@@ -225,25 +231,27 @@ static lm_status sgd_cpu(lm_call *c)
 
 const lm_op lm_op_sgd_step = {
     "sgd_step",
-    "params..., grads..., momentum_buf...; lr: float, momentum: float = 0, "
-    "nesterov: bool = false, weight_decay: float = 0, step: int",
-    "One step of stochastic gradient descent, in place: d = g + weight_decay p; "
-    "b = momentum b + d (b = d at step 1); p -= lr b, or with nesterov p -= lr (d + momentum b).",
+    "params..., grads..., momentum_buf...; lr: float, momentum: float = 0, nesterov: "
+    "bool = false, weight_decay: float = 0, step: int",
+    "One step of stochastic gradient descent, in place: d = g + weight_decay p; b = "
+    "momentum b + d (b = d at step 1); p -= lr b, or with nesterov p -= lr (d + "
+    "momentum b).",
     sgd_infer, sgd_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
 
 /* ---- ema_step ---- */
 
-#define EMA(name, T)                                                                   \
-  static void name(int64_t n, char *const *at, const int64_t *s, const void *context)  \
-  {                                                                                    \
-    const T share = (T)(1 - *(const double *)context);                                 \
-    T *t = (T *)at[0];                                                                 \
-    const T *x = (const T *)at[1];                                                     \
-    if (s[0] == 1 && s[1] == 1) {                                                      \
+#define EMA(name, T)                                                                     \
+  static void name(int64_t n, char *const *at, const int64_t *s, const void *context)    \
+  {                                                                                      \
+    const T share = (T)(1 - *(const double *)context);                                   \
+    T *t = (T *)at[0];                                                                   \
+    const T *x = (const T *)at[1];                                                       \
+    if (s[0] == 1 && s[1] == 1) {                                                        \
       _Pragma("omp simd") for (int64_t i = 0; i < n; i++) t[i] += share * (x[i] - t[i]); \
-    } else {                                                                           \
-      for (int64_t i = 0; i < n; i++) t[i * s[0]] += share * (x[i * s[1]] - t[i * s[0]]); \
-    }                                                                                  \
+    } else {                                                                             \
+      for (int64_t i = 0; i < n; i++)                                                    \
+        t[i * s[0]] += share * (x[i * s[1]] - t[i * s[0]]);                              \
+    }                                                                                    \
   }
 
 EMA(ema_f32, float)
@@ -263,7 +271,8 @@ static lm_status ema_cpu(lm_call *c)
 
 const lm_op lm_op_ema_step = {
     "ema_step", "targets..., sources...; decay: float",
-    "Exponential moving averages, in place: target = decay target + (1 - decay) source.",
+    "Exponential moving averages, in place: target = decay target + (1 - decay) "
+    "source.",
     ema_infer, ema_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
 
 /* ---- grad_norm ---- */
@@ -321,13 +330,15 @@ static lm_status norm_cpu(lm_call *c)
     LM_TRY(sum_squares(c->in[i], &part));
     sum += part;
   }
-  if (c->out[0]->dtype == LM_F64) *(double *)lm_data(c->out[0]) = sqrt(sum);
-  else *(float *)lm_data(c->out[0]) = (float)sqrt(sum);
+  if (c->out[0]->dtype == LM_F64)
+    *(double *)lm_data(c->out[0]) = sqrt(sum);
+  else
+    *(float *)lm_data(c->out[0]) = (float)sqrt(sum);
   return LM_OK;
 }
 
 const lm_op lm_op_grad_norm = {
     "grad_norm", "grads...",
-    "L2 norm of all tensors together as a scalar, accumulated in f64 (f32; f64 for f64 "
-    "tensors). Infinities and NaN show in the result.",
+    "L2 norm of all tensors together as a scalar, accumulated in f64 (f32; f64 for "
+    "f64 tensors). Infinities and NaN show in the result.",
     norm_infer, norm_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};

@@ -18,8 +18,9 @@
 
 extern const lm_op lm_op_max_pool2d_grad, lm_op_avg_pool2d_grad;
 
-/* Windows along both dimensions. Adaptive: window i of n is [floor(i L / n), ceil((i+1) L / n)).
- * Otherwise `size` long every `stride` from -padding, of which only the part inside counts. */
+/* Windows along both dimensions. Adaptive: window i of n is [floor(i L / n), ceil((i+1)
+ * L / n)). Otherwise `size` long every `stride` from -padding, of which only the part
+ * inside counts. */
 typedef struct windows {
   int64_t in[2], out[2], size[2], stride[2], padding[2];
   bool adaptive;
@@ -37,7 +38,8 @@ static void window(const windows *w, int d, int64_t i, int64_t *first, int64_t *
   *end = lm_min64(i * w->stride[d] - w->padding[d] + w->size[d], length);
 }
 
-/* Parameters size, stride, padding of the call, for images of shape [N, C, in[0], in[1]]. */
+/* Parameters size, stride, padding of the call, for images of shape [N, C, in[0],
+ * in[1]]. */
 static lm_status read_windows(const lm_call *c, const int64_t *in, windows *w)
 {
   *w = (windows){.in = {in[0], in[1]}};
@@ -82,9 +84,9 @@ static int64_t plane_count(const lm_tensor *x) { return x->shape[0] * x->shape[1
                                    const T *restrict x, int64_t step, int64_t at,        \
                                    int64_t count)                                        \
   {                                                                                      \
-    for (int64_t i = 0; i < count; i++) {                                                \
+    _Pragma("omp simd") for (int64_t i = 0; i < count; i++) {                            \
       T v = x[i * step];                                                                 \
-      bool wins = (v > best[i]) | (v != v) | (index[i] < 0);                             \
+      bool wins = v > best[i] || v != v || index[i] < 0;                                 \
       best[i] = wins ? v : best[i];                                                      \
       index[i] = wins ? (int32_t)at + (int32_t)(i * step) : index[i];                    \
     }                                                                                    \
@@ -92,9 +94,26 @@ static int64_t plane_count(const lm_tensor *x) { return x->shape[0] * x->shape[1
   static void max_tap_##name(T *restrict best, const T *restrict x, int64_t step,        \
                              int64_t count)                                              \
   {                                                                                      \
-    for (int64_t i = 0; i < count; i++) {                                                \
+    _Pragma("omp simd") for (int64_t i = 0; i < count; i++) {                            \
       T v = x[i * step];                                                                 \
-      best[i] = (v > best[i]) | (v != v) ? v : best[i];                                  \
+      best[i] = v > best[i] || v != v ? v : best[i];                                     \
+    }                                                                                    \
+  }                                                                                      \
+  /* Windows of 2 x 2 side by side, rows x0 and x1: the common case in one pass. */      \
+  static void max_quads_##name(T *restrict best, int32_t *restrict index,                \
+                               const T *restrict x0, const T *restrict x1, int64_t at,   \
+                               int64_t pitch, int64_t count)                             \
+  {                                                                                      \
+    _Pragma("omp simd") for (int64_t i = 0; i < count; i++) {                            \
+      T a = x0[2 * i], b = x0[2 * i + 1], c = x1[2 * i], d = x1[2 * i + 1];              \
+      int32_t k = (int32_t)at + (int32_t)(2 * i), below = k + (int32_t)pitch;            \
+      k = b > a || b != b ? k + 1 : k;                                                   \
+      a = b > a || b != b ? b : a;                                                       \
+      k = c > a || c != c ? below : k;                                                   \
+      a = c > a || c != c ? c : a;                                                       \
+      k = d > a || d != d ? below + 1 : k;                                               \
+      best[i] = d > a || d != d ? d : a;                                                 \
+      if (index) index[i] = k;                                                           \
     }                                                                                    \
   }                                                                                      \
   static void max_row_##name(const windows *w, int64_t row, const T *x, T *best,         \
@@ -104,6 +123,13 @@ static int64_t plane_count(const lm_tensor *x) { return x->shape[0] * x->shape[1
     int64_t k0 = lm_max64(w->padding[1] - (w->out[1] - 1) * step, 0);                    \
     int64_t k1 = lm_min64(w->in[1] + w->padding[1], w->size[1]);                         \
     window(w, 0, row, &y0, &y1);                                                         \
+    if (is_quads(w)) {                                                                   \
+      const T *x0 = x + y0 * w->in[1], *x1 = x0 + w->in[1];                              \
+      int64_t at = y0 * w->in[1];                                                        \
+      if (index) max_quads_##name(best, index, x0, x1, at, w->in[1], w->out[1]);         \
+      else max_quads_##name(best, NULL, x0, x1, at, w->in[1], w->out[1]);                \
+      return;                                                                            \
+    }                                                                                    \
     for (int64_t i = 0; i < w->out[1]; i++) best[i] = -(T)INFINITY;                      \
     for (int64_t i = 0; i < w->out[1] && index; i++) index[i] = -1;                      \
     for (int64_t y = y0; y < y1; y++) {                                                  \
@@ -145,19 +171,25 @@ static int64_t plane_count(const lm_tensor *x) { return x->shape[0] * x->shape[1
   {                                                                                      \
     for (int64_t i = 0; i < count; i++) sum[i] += (double)x[i];                          \
   }                                                                                      \
+  static void avg_row_##name(const windows *w, const double *restrict sum, int64_t rows, \
+                             T *restrict y)                                              \
+  {                                                                                      \
+    for (int64_t i = 0; i < w->out[1]; i++) {                                            \
+      int64_t first, end;                                                                \
+      double total = 0;                                                                  \
+      window(w, 1, i, &first, &end);                                                     \
+      for (int64_t k = first; k < end; k++) total += sum[k];                             \
+      y[i] = (T)(total / window_area(w, rows, end - first));                             \
+    }                                                                                    \
+  }                                                                                      \
   static void avg_plane_##name(const windows *w, const T *x, T *y, double *sum)          \
   {                                                                                      \
     for (int64_t row = 0; row < w->out[0]; row++) {                                      \
-      int64_t y0, y1, x0, x1;                                                            \
+      int64_t y0, y1;                                                                    \
       window(w, 0, row, &y0, &y1);                                                       \
       for (int64_t i = 0; i < w->in[1]; i++) sum[i] = 0;                                 \
       for (int64_t k = y0; k < y1; k++) add_row_##name(sum, x + k * w->in[1], w->in[1]); \
-      for (int64_t i = 0; i < w->out[1]; i++) {                                          \
-        double total = 0;                                                                \
-        window(w, 1, i, &x0, &x1);                                                       \
-        for (int64_t k = x0; k < x1; k++) total += sum[k];                               \
-        y[row * w->out[1] + i] = (T)(total / window_area(w, y1 - y0, x1 - x0));          \
-      }                                                                                  \
+      avg_row_##name(w, sum, y1 - y0, y + row * w->out[1]);                              \
     }                                                                                    \
   }                                                                                      \
   static void avg_plane_grad_##name(const windows *w, const T *gy, T *gx, double *sum)   \
@@ -186,6 +218,14 @@ static void tap_range(const windows *w, int64_t k, int64_t *first, int64_t *end)
   *end = last < 0 ? 0 : lm_min64(last / step + 1, w->out[1]);
 }
 
+static bool is_quads(const windows *w)
+{
+  bool quads = true;
+  for (int d = 0; d < 2; d++)
+    quads = quads && w->size[d] == 2 && w->stride[d] == 2 && w->padding[d] == 0;
+  return quads;
+}
+
 static double window_area(const windows *w, int64_t rows, int64_t columns)
 {
   if (!w->adaptive) rows = w->size[0], columns = w->size[1];
@@ -203,8 +243,8 @@ static lm_status max_pool2d_infer(lm_call *c)
   LM_TRY(check_image(c));
   LM_TRY(read_windows(c, c->in[0]->shape + 2, &w));
   if (w.in[1] > INT32_MAX / lm_max64(w.in[0], 1))
-    return lm_op_fail(c, LM_ERR_SHAPE, "images of more than 2^31 pixels are not supported "
-                      "(x: %s)", lm_describe(c->in[0]));
+    return lm_op_fail(c, LM_ERR_SHAPE, "images of more than 2^31 pixels are not "
+                      "supported (x: %s)", lm_describe(c->in[0]));
   LM_TRY(out_image(c, &w));
   return lm_save(c, 0, LM_I32, 4, c->out[0]->shape);
 }
@@ -213,7 +253,8 @@ static lm_status max_pool2d_cpu(lm_call *c)
 {
   windows w;
   LM_TRY(read_windows(c, c->in[0]->shape + 2, &w));
-  int64_t planes = plane_count(c->in[0]), in = w.in[0] * w.in[1], out = w.out[0] * w.out[1];
+  int64_t planes = plane_count(c->in[0]);
+  int64_t in = w.in[0] * w.in[1], out = w.out[0] * w.out[1];
   int32_t *index = c->save[0] ? lm_data(c->save[0]) : NULL;
   const void *x = lm_data(c->in[0]);
   void *y = lm_data(c->out[0]);
@@ -238,9 +279,9 @@ const lm_op lm_op_max_pool2d = {
     .name = "max_pool2d",
     .sig = "x; size: ints, stride: ints = 0, padding: ints = 0",
     .doc = "Largest value of each window of x [N, C, H, W] -> [N, C, H', W'] with H' = "
-           "floor((H + 2 padding - size) / stride) + 1; stride 0 means size. Padding never "
-           "wins and is at most half of size; the gradient goes to the first of equal values; "
-           "a NaN wins.",
+           "floor((H + 2 padding - size) / stride) + 1; stride 0 means size. Padding "
+           "never wins and is at most half of size; the gradient goes to the first of "
+           "equal values; a NaN wins.",
     .infer = max_pool2d_infer,
     .cpu = max_pool2d_cpu,
     .grad = max_pool2d_grad,
@@ -277,8 +318,8 @@ static lm_status max_pool2d_grad_cpu(lm_call *c)
 const lm_op lm_op_max_pool2d_grad = {
     .name = "max_pool2d_grad",
     .sig = "gy, index; shape: ints",
-    .doc = "Adds gy [N, C, H', W'] at index [N, C, H', W'] (i32, within the plane) into zeros "
-           "[N, C, shape].",
+    .doc = "Adds gy [N, C, H', W'] at index [N, C, H', W'] (i32, within the plane) into "
+           "zeros [N, C, shape].",
     .infer = image_grad_infer,
     .cpu = max_pool2d_grad_cpu,
     .flags = LM_OP_INTERNAL,
@@ -333,15 +374,16 @@ static lm_status avg_pool2d_grad(lm_call *c, lm_tensor *const *gout, lm_tensor *
   if (!gout[0]) return LM_OK;
   const lm_value *p = c->param;
   return lm_apply(&lm_op_avg_pool2d_grad, LM_IN(gout[0]),
-                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2), p[0], p[1], p[2], lm_int(0)), gin);
+                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2), p[0], p[1], p[2],
+                            lm_int(0)), gin);
 }
 
 const lm_op lm_op_avg_pool2d = {
     .name = "avg_pool2d",
     .sig = "x; size: ints, stride: ints = 0, padding: ints = 0",
-    .doc = "Mean of each window of x [N, C, H, W] -> [N, C, H', W'] with H' = floor((H + 2 "
-           "padding - size) / stride) + 1; stride 0 means size. Padding counts as zeros and is "
-           "at most half of size.",
+    .doc = "Mean of each window of x [N, C, H, W] -> [N, C, H', W'] with H' = floor((H "
+           "+ 2 padding - size) / stride) + 1; stride 0 means size. Padding counts as "
+           "zeros and is at most half of size.",
     .infer = avg_pool2d_infer,
     .cpu = avg_pool2d_cpu,
     .grad = avg_pool2d_grad,
@@ -375,12 +417,14 @@ static lm_status adaptive_avg_pool2d_cpu(lm_call *c)
   return avg_planes(c, &w, false);
 }
 
-static lm_status adaptive_avg_pool2d_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
+static lm_status adaptive_avg_pool2d_grad(lm_call *c, lm_tensor *const *gout,
+                                          lm_tensor **gin)
 {
   if (!gout[0]) return LM_OK;
   lm_value none = lm_int(0);
   return lm_apply(&lm_op_avg_pool2d_grad, LM_IN(gout[0]),
-                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2), none, none, none, lm_int(1)), gin);
+                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2), none, none, none,
+                            lm_int(1)), gin);
 }
 
 const lm_op lm_op_adaptive_avg_pool2d = {
@@ -416,7 +460,8 @@ const lm_op lm_op_avg_pool2d_grad = {
     .name = "avg_pool2d_grad",
     .sig = "gy; shape: ints, size: ints, stride: ints = 0, padding: ints = 0, "
            "adaptive: bool = false",
-    .doc = "Gradient of avg_pool2d and adaptive_avg_pool2d: gy [N, C, H', W'] -> [N, C, shape].",
+    .doc = "Gradient of avg_pool2d and adaptive_avg_pool2d: gy [N, C, H', W'] -> [N, C, "
+           "shape].",
     .infer = image_grad_infer,
     .cpu = avg_pool2d_grad_cpu,
     .flags = LM_OP_INTERNAL,

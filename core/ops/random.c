@@ -1,15 +1,16 @@
 /* random.c: filling with random numbers, dropout and drop_path.
  *
- * Element i of a contiguous tensor depends on the call's key and stream and on i alone: it
- * uses word i % 4 of Philox block i / 4 (f64 numbers and truncated normals of f64: words
- * 2 (i % 2) and the next of block i / 2). So results do not depend on threads, and a mask can
- * be made again in the backward pass instead of being kept. Normals come in pairs (Box and
- * Muller) from neighbouring words. */
+ * Element i of a contiguous tensor depends on the call's key and stream and on i alone:
+ * it uses word i % 4 of Philox block i / 4 (f64 numbers and truncated normals of f64:
+ * words 2 (i % 2) and the next of block i / 2). So results do not depend on threads, and
+ * a mask can be made again in the backward pass instead of being kept. Normals come in
+ * pairs (Box and Muller) from neighbouring words. */
 #include <math.h>
 
+#include "cpu/vmath.h"
 #include "graph/op.h"
 
-#define SPAN 1024            /* elements made at once; a multiple of 4 */
+#define SPAN 1024 /* elements made at once; a multiple of 4 */
 #define PARALLEL_FROM 16384
 
 /* The words of blocks first / 4 ... for elements [first, first + SPAN). */
@@ -20,9 +21,10 @@ static void make_words(lm_rng r, int64_t first, uint32_t *words)
     lm_philox(r.key, block + (uint64_t)b, r.stream, words + 4 * b);
 }
 
-/* What turns SPAN numbers of f32 (from `bits`) or f64 (from two words each) into results. */
+/* What turns SPAN numbers of f32 (from `bits`) or f64 (from two words each) into results.
+ */
 typedef struct draw {
-  double a, b;     /* low and high, or mean and std */
+  double a, b;      /* low and high, or mean and std */
   double low, high; /* truncated normal: bounds */
 } draw;
 
@@ -53,8 +55,7 @@ static void make_open_fine(lm_rng r, int64_t first, double *u)
   for (int half = 0; half < 2; half++) {
     make_words(r, 2 * first + half * SPAN, words);
     for (int i = 0; i < SPAN / 2; i++)
-      u[half * SPAN / 2 + i] =
-          lm_uniform_f64(words[2 * i], words[2 * i + 1]) + 0x1p-54;
+      u[half * SPAN / 2 + i] = lm_uniform_f64(words[2 * i], words[2 * i + 1]) + 0x1p-54;
   }
 }
 
@@ -93,7 +94,8 @@ static lm_status uniform_infer(lm_call *c)
   double low = c->param[0].f, high = c->param[1].f;
   LM_TRY(lm_check_float(c, 0));
   if (low <= high && isfinite(high - low)) return LM_OK;
-  return lm_op_fail(c, LM_ERR_ARG, "low must not be above high (low %g, high %g)", low, high);
+  return lm_op_fail(c, LM_ERR_ARG, "low must not be above high (low %g, high %g)", low,
+                    high);
 }
 
 static lm_status uniform_cpu(lm_call *c)
@@ -110,6 +112,40 @@ const lm_op lm_op_uniform_ = {
 
 /* ---- normal_ ---- */
 
+/* Two normals from two words (Box and Muller). The angle is counted in quarter turns, of
+ * which k are whole; the rest, at most half a quarter, goes through minimax polynomials.
+ */
+static inline void normal_pair(uint32_t first, uint32_t second, float *a, float *b)
+{
+  float u = ((float)first + 0.5f) * 0x1p-32f, turn = (float)second * 0x1p-30f;
+  float length = sqrtf(-2.0f * lm_logf(u)), shifted = turn + 12582912.0f;
+  uint32_t k = lm_float_bits(shifted);
+  float r = turn - (shifted - 12582912.0f), z = r * r;
+  float sine = -4.602145404e-03f;
+  sine = sine * z + 7.968021929e-02f;
+  sine = sine * z - 6.459634900e-01f;
+  sine = (sine * z + 1.570796371f) * r;
+  float cosine = 9.036255069e-04f;
+  cosine = cosine * z - 2.086006850e-02f;
+  cosine = cosine * z + 2.536692023e-01f;
+  cosine = cosine * z - 1.233700514f;
+  cosine = cosine * z + 1.0f;
+  float x = k & 1 ? sine : cosine, y = k & 1 ? cosine : sine;
+  *a = ((k + 1) & 2 ? -x : x) * length;
+  *b = (k & 2 ? -y : y) * length;
+}
+
+static void normal_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
+{
+  uint32_t words[SPAN];
+  float normals[SPAN], *o = out, mean = (float)d->a, std = (float)d->b;
+  make_words(r, first, words);
+#pragma omp simd
+  for (int i = 0; i < SPAN; i += 2)
+    normal_pair(words[i], words[i + 1], normals + i, normals + i + 1);
+  for (int64_t i = 0; i < n; i++) o[i] = mean + std * normals[i];
+}
+
 static void make_normals(double *u)
 {
   for (int i = 0; i < SPAN; i += 2) {
@@ -117,15 +153,6 @@ static void make_normals(double *u)
     u[i] = length * cos(angle);
     u[i + 1] = length * sin(angle);
   }
-}
-
-static void normal_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
-{
-  double u[SPAN];
-  float *o = out;
-  make_open(r, first, u);
-  make_normals(u);
-  for (int64_t i = 0; i < n; i++) o[i] = (float)(d->a + d->b * u[i]);
 }
 
 static void normal_f64(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
@@ -162,18 +189,20 @@ const lm_op lm_op_normal_ = {
 
 /* ---- trunc_normal_ ---- */
 
-/* x with Phi(x) = p, to about 1e-6: minimax polynomials for erfinv(u) / u, u = 2 p - 1, in
- * w = -log(1 - u^2). */
+/* x with Phi(x) = p, to about 1e-6: minimax polynomials for erfinv(u) / u, u = 2 p - 1,
+ * in w = -log(1 - u^2). */
 static double normal_quantile(double p)
 {
-  static const double small[] = { /* in w - 3.125, w < 6.25 */
-      1.653654674920e+00, 2.401580379354e-01, -6.034274260415e-03, -7.405022782824e-04,
-      1.872526064642e-04, -1.395959777791e-05, -1.523220770508e-06, 4.355882784009e-07,
+  static const double small[] = {
+      /* in w - 3.125, w < 6.25 */
+      1.653654674920e+00,  2.401580379354e-01,  -6.034274260415e-03, -7.405022782824e-04,
+      1.872526064642e-04,  -1.395959777791e-05, -1.523220770508e-06, 4.355882784009e-07,
       -8.727996885326e-09, -5.059917359684e-09};
-  static const double large[] = { /* in sqrt(w) - 4.5, sqrt(w) in [2.5, 6.5] */
-      4.344758982063e+00, 1.010252653223e+00, 2.793906326623e-04, -5.005758348743e-04,
-      2.219892512651e-04, 2.232740231767e-05, -2.976607185401e-05, -2.253551132950e-05,
-      1.073859458833e-05};
+  static const double large[] = {
+      /* in sqrt(w) - 4.5, sqrt(w) in [2.5, 6.5] */
+      4.344758982063e+00,  1.010252653223e+00,  2.793906326623e-04,
+      -5.005758348743e-04, 2.219892512651e-04,  2.232740231767e-05,
+      -2.976607185401e-05, -2.253551132950e-05, 1.073859458833e-05};
   double w = -log(4 * p * (1 - p)), v = w < 6.25 ? w - 3.125 : fmin(sqrt(w), 6.5) - 4.5;
   const double *k = w < 6.25 ? small : large;
   double ratio = 0;
@@ -187,13 +216,14 @@ static double normal_share(double x)
   return 0.5 * erfc(-0.70710678118654752440 * x);
 }
 
-/* Uniform numbers between the shares of the two bounds, then the quantile. Bounds above the
- * mean are mirrored, because shares near 1 have no digits left. */
+/* Uniform numbers between the shares of the two bounds, then the quantile. Bounds above
+ * the mean are mirrored, because shares near 1 have no digits left. */
 static void make_truncated(const draw *d, double *u)
 {
   double low = (d->low - d->a) / d->b, high = (d->high - d->a) / d->b;
   bool mirror = low > 0;
-  double from = normal_share(mirror ? -high : low), to = normal_share(mirror ? -low : high);
+  double from = normal_share(mirror ? -high : low),
+         to = normal_share(mirror ? -low : high);
   for (int i = 0; i < SPAN; i++) {
     double x = normal_quantile(from + (to - from) * u[i]);
     double v = d->a + d->b * (mirror ? -x : x);
@@ -223,12 +253,15 @@ static lm_status truncated_infer(lm_call *c)
   LM_TRY(normal_infer(c));
   double low = c->param[2].f, high = c->param[3].f;
   if (!(low < high))
-    return lm_op_fail(c, LM_ERR_ARG, "low must be below high (low %g, high %g)", low, high);
+    return lm_op_fail(c, LM_ERR_ARG, "low must be below high (low %g, high %g)", low,
+                      high);
   double std = c->param[1].f, mean = c->param[0].f;
   double nearest = fmax(fmax(low - mean, mean - high), 0);
   if (std > 0 && nearest <= 8 * std) return LM_OK;
-  return lm_op_fail(c, LM_ERR_ARG, "the bounds [%g, %g] are more than 8 std away from the mean "
-                    "(mean %g, std %g)", low, high, mean, std);
+  return lm_op_fail(c, LM_ERR_ARG,
+                    "the bounds [%g, %g] are more than 8 std away from the mean "
+                    "(mean %g, std %g)",
+                    low, high, mean, std);
 }
 
 static lm_status truncated_cpu(lm_call *c)
@@ -239,9 +272,10 @@ static lm_status truncated_cpu(lm_call *c)
 }
 
 const lm_op lm_op_trunc_normal_ = {
-    "trunc_normal_", "x; mean: float = 0, std: float = 1, low: float = -2, high: float = 2",
-    "Fills x with normal random numbers limited to [low, high] (absolute bounds, not multiples "
-    "of std), by inversion. The bounds must come within 8 std of the mean.",
+    "trunc_normal_",
+    "x; mean: float = 0, std: float = 1, low: float = -2, high: float = 2",
+    "Fills x with normal random numbers limited to [low, high] (absolute bounds, not "
+    "multiples of std), by inversion. The bounds must come within 8 std of the mean.",
     truncated_infer, truncated_cpu, NULL, NULL, RANDOM_FLAGS, 0, 0};
 
 /* ---- dropout, drop_path ---- */
@@ -323,23 +357,27 @@ static lm_status drop_path_cpu(lm_call *c)
     bool drop = words[sample % 4] < limit;
     int64_t first = sample * each, last = first + each;
     float scale32 = (float)scale;
-    for (int64_t i = first; small && i < last; i++) o32[i] = drop ? 0.0f : x32[i] * scale32;
+    for (int64_t i = first; small && i < last; i++)
+      o32[i] = drop ? 0.0f : x32[i] * scale32;
     for (int64_t i = first; !small && i < last; i++) o64[i] = drop ? 0.0 : x64[i] * scale;
   }
   return LM_OK;
 }
 
-static lm_status mask_grad(lm_call *c, const lm_op *backward, lm_tensor *g, lm_tensor **gin)
+static lm_status mask_grad(lm_call *c, const lm_op *backward, lm_tensor *g,
+                           lm_tensor **gin)
 {
   return lm_apply(backward, LM_IN(g),
                   LM_PARAMS(lm_float(c->param[0].f), lm_int((int64_t)c->rng.key),
-                            lm_int((int64_t)c->rng.stream)), gin);
+                            lm_int((int64_t)c->rng.stream)),
+                  gin);
 }
 
 #define MASK_SIG "g; p: float, key: int, stream: int"
 
 const lm_op lm_op_dropout_backward = {
-    "dropout_backward", MASK_SIG, "dropout of g with the mask of the call with that generator.",
+    "dropout_backward", MASK_SIG,
+    "dropout of g with the mask of the call with that generator.",
     dropout_infer, dropout_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
 const lm_op lm_op_drop_path_backward = {
     "drop_path_backward", MASK_SIG,
@@ -358,11 +396,11 @@ static lm_status drop_path_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **
 
 const lm_op lm_op_dropout = {
     "dropout", "x; p: float",
-    "Sets each element to 0 with probability p and multiplies the others by 1 / (1 - p). "
-    "Whether the model trains is the caller's business.",
+    "Sets each element to 0 with probability p and multiplies the others by 1 / (1 - "
+    "p). Whether the model trains is the caller's business.",
     dropout_infer, dropout_cpu, NULL, dropout_grad, LM_OP_RANDOM, 0, 0};
 const lm_op lm_op_drop_path = {
     "drop_path", "x; p: float",
-    "x [N x ...]: sets whole samples to 0 with probability p and multiplies the others by "
-    "1 / (1 - p) (stochastic depth; Huang et al. 2016).",
+    "x [N x ...]: sets whole samples to 0 with probability p and multiplies the "
+    "others by 1 / (1 - p) (stochastic depth; Huang et al. 2016).",
     drop_path_infer, drop_path_cpu, NULL, drop_path_grad, LM_OP_RANDOM, 0, 0};

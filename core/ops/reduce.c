@@ -1,19 +1,19 @@
-/* reduce.c: reductions over any set of dimensions (sum, mean, var, std, max, min, prod,
- * sum_to) and along one (argmax, argmin, cumsum).
+/* reduce.c: reductions over any set of dimensions: sum, mean, prod, sum_to, var, std,
+ * max, min. (Along one dimension: along.c.)
  *
  * Floats accumulate in double, integers in 64 bits. The contiguous input's dimensions are
  * merged into alternating kept and reduced ones; the innermost is either folded into one
  * accumulator (row functions) or added elementwise to a tile of accumulators (column
- * functions). Long reductions are cut into chunks whose number depends on the shape alone, so
- * results do not depend on the number of threads. */
+ * functions). Long reductions are cut into chunks whose number depends on the shape
+ * alone, so results do not depend on the number of threads. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "graph/op.h"
 
-#define TILE 512              /* accumulators that stay in the first cache */
-#define PARALLEL_FROM 32768   /* elements */
-#define CHUNK_LEAST 8192      /* elements reduced by one chunk, at least */
+#define TILE 512            /* accumulators that stay in the first cache */
+#define PARALLEL_FROM 32768 /* elements */
+#define CHUNK_LEAST 8192    /* elements reduced by one chunk, at least */
 #define MAX_CHUNKS 64
 
 typedef union number {
@@ -22,8 +22,8 @@ typedef union number {
   int64_t i;  /* extremes of integers */
 } number;
 
-/* Fold n elements into *acc (row) or into acc[0..n-1] (column). `center` points to the mean
- * belonging to the first accumulator, for sums of squared deviations. */
+/* Fold n elements into *acc (row) or into acc[0..n-1] (column). `center` points to the
+ * mean belonging to the first accumulator, for sums of squared deviations. */
 typedef void (*fold_fn)(number *acc, int64_t n, const void *x, const double *center);
 
 typedef struct fold {
@@ -67,20 +67,22 @@ typedef struct fold {
     }                                                                                  \
   }
 
-#define FOLDS(name, clause, identity, expr)                              \
-  FOLD(name##_f32, float, double, f, clause, identity, expr)             \
-  FOLD(name##_f64, double, double, f, clause, identity, expr)            \
-  FOLD(name##_i32, int32_t, uint64_t, u, clause, identity, expr)         \
-  FOLD(name##_i64, int64_t, uint64_t, u, clause, identity, expr)         \
+#define FOLDS(name, clause, identity, expr)                      \
+  FOLD(name##_f32, float, double, f, clause, identity, expr)     \
+  FOLD(name##_f64, double, double, f, clause, identity, expr)    \
+  FOLD(name##_i32, int32_t, uint64_t, u, clause, identity, expr) \
+  FOLD(name##_i64, int64_t, uint64_t, u, clause, identity, expr) \
   FOLD(name##_u8, uint8_t, uint64_t, u, clause, identity, expr)
 
-#define EACH(name, part)                                                 \
-  {[LM_F32] = name##_f32_##part, [LM_F64] = name##_f64_##part,           \
-   [LM_I32] = name##_i32_##part, [LM_I64] = name##_i64_##part,           \
-   [LM_U8] = name##_u8_##part}
+#define EACH(name, part)                                        \
+  {                                                             \
+    [LM_F32] = name##_f32_##part, [LM_F64] = name##_f64_##part, \
+    [LM_I32] = name##_i32_##part, [LM_I64] = name##_i64_##part, \
+    [LM_U8] = name##_u8_##part                                  \
+  }
 
 FOLDS(sum, +, 0, s + v)
-FOLDS(prod, *, 1, s * v)
+FOLDS(prod, *, 1, s *v)
 FOLD(deviation_f32, float, double, f, +, 0, s + (v - m) * (v - m))
 FOLD(deviation_f64, double, double, f, +, 0, s + (v - m) * (v - m))
 
@@ -113,28 +115,31 @@ FOLD(deviation_f64, double, double, f, +, 0, s + (v - m) * (v - m))
     }                                                                                  \
   }
 
-#define EXTREMES(name, which, sign)                      \
-  EXTREME(name##_f32, float, double, f, which, sign)     \
-  EXTREME(name##_f64, double, double, f, which, sign)    \
-  EXTREME(name##_i32, int32_t, int64_t, i, which, sign)  \
-  EXTREME(name##_i64, int64_t, int64_t, i, which, sign)  \
+#define EXTREMES(name, which, sign)                     \
+  EXTREME(name##_f32, float, double, f, which, sign)    \
+  EXTREME(name##_f64, double, double, f, which, sign)   \
+  EXTREME(name##_i32, int32_t, int64_t, i, which, sign) \
+  EXTREME(name##_i64, int64_t, int64_t, i, which, sign) \
   EXTREME(name##_u8, uint8_t, int64_t, i, which, sign)
 
 EXTREMES(max, max, >)
 EXTREMES(min, min, <)
 
 static const fold sum_fold = {EACH(sum, row), EACH(sum, column), sum_f64_column,
-                              sum_i64_column, {.f = 0}, {.u = 0}};
+                              sum_i64_column, {.f = 0},          {.u = 0}};
 static const fold prod_fold = {EACH(prod, row), EACH(prod, column), prod_f64_column,
-                               prod_i64_column, {.f = 1}, {.u = 1}};
+                               prod_i64_column, {.f = 1},           {.u = 1}};
 static const fold max_fold = {EACH(max, row), EACH(max, column), max_f64_column,
-                              max_i64_column, {.f = -INFINITY}, {.i = INT64_MIN}};
+                              max_i64_column, {.f = -INFINITY},  {.i = INT64_MIN}};
 static const fold min_fold = {EACH(min, row), EACH(min, column), min_f64_column,
-                              min_i64_column, {.f = INFINITY}, {.i = INT64_MAX}};
+                              min_i64_column, {.f = INFINITY},   {.i = INT64_MAX}};
 static const fold deviation_fold = {
     {[LM_F32] = deviation_f32_row, [LM_F64] = deviation_f64_row},
     {[LM_F32] = deviation_f32_column, [LM_F64] = deviation_f64_column},
-    sum_f64_column, sum_i64_column, {.f = 0}, {.u = 0}};
+    sum_f64_column,
+    sum_i64_column,
+    {.f = 0},
+    {.u = 0}};
 
 /* ---- the engine ---- */
 
@@ -262,7 +267,8 @@ static lm_status reduce(const lm_tensor *x, const bool *reduced, const fold *f,
     for (int64_t task = 0; task < tasks; task++) plan_task(&p, task);
   }
   for (int64_t chunk = 1; chunk < p.chunks; chunk++)
-    (real ? f->join_floats : f->join_ints)(p.acc, p.outputs, p.acc + chunk * p.outputs, NULL);
+    (real ? f->join_floats : f->join_ints)(p.acc, p.outputs, p.acc + chunk * p.outputs,
+                                           NULL);
   *acc = p.acc;
   *outputs = p.outputs;
   return LM_OK;
@@ -296,20 +302,24 @@ static lm_status find_reduced(const lm_call *c, bool *reduced)
     int d;
     LM_TRY(lm_dim(c, dims->v[i], x->ndim, &d));
     if (reduced[d])
-      return lm_op_fail(c, LM_ERR_INDEX, "dim %d is given twice (x: %s)", d + 1, lm_describe(x));
+      return lm_op_fail(c, LM_ERR_INDEX, "dim %d is given twice (x: %s)", d + 1,
+                        lm_describe(x));
     reduced[d] = true;
   }
   return LM_OK;
 }
 
-static lm_status declare_reduced(lm_call *c, const bool *reduced, bool keepdim, lm_dtype dtype)
+static lm_status declare_reduced(lm_call *c, const bool *reduced, bool keepdim,
+                                 lm_dtype dtype)
 {
   const lm_tensor *x = c->in[0];
   int ndim = 0;
   int64_t shape[LM_MAX_DIMS];
   for (int d = 0; d < x->ndim; d++) {
-    if (!reduced[d]) shape[ndim++] = x->shape[d];
-    else if (keepdim) shape[ndim++] = 1;
+    if (!reduced[d])
+      shape[ndim++] = x->shape[d];
+    else if (keepdim)
+      shape[ndim++] = 1;
   }
   return lm_out(c, 0, dtype, ndim, shape);
 }
@@ -322,10 +332,10 @@ static int64_t reduced_count(const lm_tensor *x, const bool *reduced)
   return n;
 }
 
-/* t, which has x's shape without the reduced dimensions or with ones there, as a view that
- * broadcasts against x; full: as a view of x's very shape. */
-static lm_status spread(const lm_call *c, const lm_tensor *t, const bool *reduced, bool full,
-                        lm_tensor **out)
+/* t, which has x's shape without the reduced dimensions or with ones there, as a view
+ * that broadcasts against x; full: as a view of x's very shape. */
+static lm_status spread(const lm_call *c, const lm_tensor *t, const bool *reduced,
+                        bool full, lm_tensor **out)
 {
   const lm_tensor *x = c->in[0];
   bool keepdim = t->ndim == x->ndim;
@@ -362,7 +372,8 @@ static lm_status apply_temp(temps *t, const lm_op *op, lm_tensor *const *in,
   return LM_OK;
 }
 
-static lm_status scalar_temp(temps *t, const lm_tensor *like, double value, lm_tensor **out)
+static lm_status scalar_temp(temps *t, const lm_tensor *like, double value,
+                             lm_tensor **out)
 {
   LM_TRY(lm_tensor_new(like->device, like->dtype, 0, NULL, out));
   t->t[t->n++] = *out;
@@ -388,7 +399,8 @@ static lm_status sum_infer(lm_call *c)
   bool reduced[LM_MAX_DIMS];
   lm_dtype dtype = c->in[0]->dtype;
   LM_TRY(find_reduced(c, reduced));
-  return declare_reduced(c, reduced, c->param[1].i, lm_dtype_is_float(dtype) ? dtype : LM_I64);
+  return declare_reduced(c, reduced, c->param[1].i,
+                         lm_dtype_is_float(dtype) ? dtype : LM_I64);
 }
 
 static lm_status run_fold(lm_call *c, const fold *f, const bool *reduced, double scale)
@@ -417,8 +429,8 @@ static lm_status sum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_sum = {
     "sum", "x; dims: dims = all, keepdim: bool = false",
-    "Sum over `dims` (all: a scalar); keepdim leaves them with size 1. Floats accumulate in "
-    "f64; integers give i64.",
+    "Sum over `dims` (all: a scalar); keepdim leaves them with size 1. Floats "
+    "accumulate in f64; integers give i64.",
     sum_infer, sum_cpu, NULL, sum_grad, 0, 0, 0};
 
 static lm_status mean_infer(lm_call *c)
@@ -462,13 +474,14 @@ static lm_status prod_cpu(lm_call *c)
   return run_fold(c, &prod_fold, reduced, 1);
 }
 
-/* The product of all others, without dividing by zero: with the zeros of x replaced by ones
- * it is P / x where no other element is zero, and 0 elsewhere. */
+/* The product of all others, without dividing by zero: with the zeros of x replaced by
+ * ones it is P / x where no other element is zero, and 0 elsewhere. */
 static lm_status prod_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   bool reduced[LM_MAX_DIMS];
   temps t = {0};
-  lm_tensor *x = c->in[0], *zero, *one, *is_zero, *filled, *product, *zeros, *all, *others;
+  lm_tensor *x = c->in[0], *zero, *one, *is_zero, *filled, *product, *zeros, *all,
+            *others;
   lm_tensor *alone, *g, *gp, *q, *factor;
   LM_TRY(find_reduced(c, reduced));
   lm_value keep[2] = {c->param[0], lm_int(1)}, dtype = lm_int(x->dtype);
@@ -477,7 +490,8 @@ static lm_status prod_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
   LM_TRY_GOTO(status, done, scalar_temp(&t, x, 0, &zero));
   LM_TRY_GOTO(status, done, scalar_temp(&t, x, 1, &one));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_eq, LM_IN(x, zero), NULL, &is_zero));
-  LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_where, LM_IN(is_zero, one, x), NULL, &filled));
+  LM_TRY_GOTO(status, done,
+              apply_temp(&t, &lm_op_where, LM_IN(is_zero, one, x), NULL, &filled));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_prod, LM_IN(filled), keep, &product));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_cast, LM_IN(is_zero), &dtype, &zeros));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_sum, LM_IN(zeros), keep, &all));
@@ -495,8 +509,8 @@ done:
 
 const lm_op lm_op_prod = {
     "prod", "x; dims: dims = all, keepdim: bool = false",
-    "Product over `dims` (all: a scalar). Floats accumulate in f64; integers give i64 and wrap "
-    "around.",
+    "Product over `dims` (all: a scalar). Floats accumulate in f64; integers give i64 "
+    "and wrap around.",
     sum_infer, prod_cpu, NULL, prod_grad, 0, 1, 0};
 
 static void sum_to_reduced(const lm_call *c, bool *reduced)
@@ -530,7 +544,8 @@ static lm_status sum_to_cpu(lm_call *c)
 }
 
 const lm_op lm_op_sum_to = {
-    "sum_to", "x; shape: ints", "x summed over the dimensions in which `shape` was broadcast.",
+    "sum_to", "x; shape: ints",
+    "x summed over the dimensions in which `shape` was broadcast.",
     sum_to_infer, sum_to_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
 
 /* ---- var, std ---- */
@@ -593,7 +608,8 @@ static lm_status variance_grad(lm_call *c, lm_tensor *g, double factor, lm_tenso
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_mul, LM_IN(g, scale), NULL, &scaled));
   LM_TRY_GOTO(status, done, spread_temp(&t, c, scaled, reduced, &wide));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_mean, LM_IN(c->in[0]), keep, &mean));
-  LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_sub, LM_IN(c->in[0], mean), NULL, &away));
+  LM_TRY_GOTO(status, done,
+              apply_temp(&t, &lm_op_sub, LM_IN(c->in[0], mean), NULL, &away));
   status = lm_apply(&lm_op_mul, LM_IN(away, wide), NULL, gin);
 done:
   temps_release(&t);
@@ -618,11 +634,12 @@ static lm_status std_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_var = {
     "var", VARIANCE_SIG,
-    "Variance over `dims` (all: a scalar), in two passes: the sum of squared deviations over "
-    "n - 1, or over n when not unbiased. NaN where that is 0.",
+    "Variance over `dims` (all: a scalar), in two passes: the sum of squared "
+    "deviations over n - 1, or over n when not unbiased. NaN where that is 0.",
     var_infer, var_cpu, NULL, var_grad, 0, 1, 0};
 const lm_op lm_op_std = {
-    "std", VARIANCE_SIG, "Square root of var.",
+    "std", VARIANCE_SIG,
+    "Square root of var; NaN where that is.",
     var_infer, std_cpu, NULL, std_grad, 0, 1, 1};
 
 /* ---- max, min ---- */
@@ -632,8 +649,10 @@ static lm_status extreme_infer(lm_call *c)
   bool reduced[LM_MAX_DIMS];
   LM_TRY(find_reduced(c, reduced));
   if (reduced_count(c->in[0], reduced) == 0)
-    return lm_op_fail(c, LM_ERR_SHAPE, "nothing to choose from along the reduced dimensions "
-                      "(x: %s)", lm_describe(c->in[0]));
+    return lm_op_fail(c, LM_ERR_SHAPE,
+                      "nothing to choose from along the reduced dimensions "
+                      "(x: %s)",
+                      lm_describe(c->in[0]));
   return declare_reduced(c, reduced, c->param[1].i, c->in[0]->dtype);
 }
 
@@ -663,7 +682,8 @@ static lm_status extreme_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gi
   lm_status status;
   LM_TRY_GOTO(status, done, spread_temp(&t, c, c->out[0], reduced, &value));
   LM_TRY_GOTO(status, done, spread_temp(&t, c, gout[0], reduced, &g));
-  LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_eq, LM_IN(c->in[0], value), NULL, &same));
+  LM_TRY_GOTO(status, done,
+              apply_temp(&t, &lm_op_eq, LM_IN(c->in[0], value), NULL, &same));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_cast, LM_IN(same), &dtype, &chosen));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_sum, LM_IN(chosen), keep, &count));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_div, LM_IN(g, count), NULL, &part));
@@ -675,168 +695,11 @@ done:
 
 const lm_op lm_op_max = {
     "max", "x; dims: dims = all, keepdim: bool = false",
-    "Largest value over `dims` (all: a scalar); NaN where there is one. Equal extremes share "
-    "the gradient evenly.",
+    "Largest value over `dims` (all: a scalar); NaN where there is one. Equal "
+    "extremes share the gradient evenly.",
     extreme_infer, max_cpu, NULL, extreme_grad, 0, 1, 1};
 const lm_op lm_op_min = {
     "min", "x; dims: dims = all, keepdim: bool = false",
-    "Smallest value over `dims` (all: a scalar); NaN where there is one. Equal extremes share "
-    "the gradient evenly.",
+    "Smallest value over `dims` (all: a scalar); NaN where there is one. Equal "
+    "extremes share the gradient evenly.",
     extreme_infer, min_cpu, NULL, extreme_grad, 0, 1, 1};
-
-/* ---- along one dimension: argmax, argmin, cumsum ---- */
-
-/* x as [outer][n][inner] around a dimension. A scalar is [1][1][1]. */
-typedef struct lines {
-  int64_t outer, n, inner;
-} lines;
-
-static lines lines_of(const lm_tensor *x, int dim)
-{
-  lines l = {1, x->ndim > 0 ? x->shape[dim] : 1, 1};
-  for (int d = 0; d < dim; d++) l.outer *= x->shape[d];
-  for (int d = dim + 1; d < x->ndim; d++) l.inner *= x->shape[d];
-  return l;
-}
-
-/* Position of the first largest (sign 1) or smallest (sign -1) of n elements; NaN counts as
- * both. */
-#define FIND(name, T)                                                          \
-  static int64_t name(const void *x_, int64_t n, int64_t step, bool largest)   \
-  {                                                                            \
-    const T *x = x_;                                                           \
-    int64_t at = 0;                                                            \
-    for (int64_t i = 1; i < n && x[at * step] == x[at * step]; i++) {          \
-      T v = x[i * step], best = x[at * step];                                  \
-      if ((largest ? v > best : v < best) || v != v) at = i;                   \
-    }                                                                          \
-    return at;                                                                 \
-  }
-
-FIND(find_f32, float)
-FIND(find_f64, double)
-FIND(find_i32, int32_t)
-FIND(find_i64, int64_t)
-FIND(find_u8, uint8_t)
-
-static lm_status find_infer(lm_call *c)
-{
-  const lm_tensor *x = c->in[0];
-  bool reduced[LM_MAX_DIMS] = {false};
-  int dim;
-  LM_TRY(lm_dim(c, c->param[0].i, x->ndim, &dim));
-  if (x->ndim > 0 && x->shape[dim] == 0)
-    return lm_op_fail(c, LM_ERR_SHAPE, "nothing to choose from along dim %d (x: %s)", dim + 1,
-                      lm_describe(x));
-  reduced[dim] = true;
-  return declare_reduced(c, reduced, c->param[1].i, LM_I64);
-}
-
-static lm_status find(lm_call *c, bool largest)
-{
-  static int64_t (*const finder[LM_DTYPE_COUNT])(const void *, int64_t, int64_t, bool) = {
-      [LM_F32] = find_f32, [LM_F64] = find_f64, [LM_I32] = find_i32,
-      [LM_I64] = find_i64, [LM_U8] = find_u8};
-  const lm_tensor *x = c->in[0];
-  int dim;
-  LM_TRY(lm_dim(c, c->param[0].i, x->ndim, &dim));
-  lines l = lines_of(x, dim);
-  const char *from = lm_data(x);
-  int64_t *to = lm_data(c->out[0]), size = lm_dtype_size(x->dtype);
-#pragma omp parallel for schedule(static) if (l.outer * l.n * l.inner >= PARALLEL_FROM)
-  for (int64_t k = 0; k < l.outer * l.inner; k++) {
-    int64_t start = k / l.inner * l.n * l.inner + k % l.inner;
-    to[k] = finder[x->dtype](from + start * size, l.n, l.inner, largest);
-  }
-  return LM_OK;
-}
-
-static lm_status argmax_cpu(lm_call *c)
-{
-  return find(c, true);
-}
-
-static lm_status argmin_cpu(lm_call *c)
-{
-  return find(c, false);
-}
-
-const lm_op lm_op_argmax = {
-    "argmax", "x; dim: dim = -1, keepdim: bool = false",
-    "Position (i64, counted from 0) of the first largest value along dim; NaN counts as largest.",
-    find_infer, argmax_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
-const lm_op lm_op_argmin = {
-    "argmin", "x; dim: dim = -1, keepdim: bool = false",
-    "Position (i64, counted from 0) of the first smallest value along dim; NaN counts as "
-    "smallest.",
-    find_infer, argmin_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
-
-/* Running sums of n elements `step` apart; a negative step runs from the end. */
-#define RUNNING(name, T, A, R)                                                          \
-  static void name(const void *x_, void *o_, int64_t n, int64_t start, int64_t step)    \
-  {                                                                                     \
-    const T *x = (const T *)x_ + start;                                                 \
-    R *o = (R *)o_ + start;                                                             \
-    A s = 0;                                                                            \
-    for (int64_t i = 0; i < n; i++) {                                                   \
-      s += (A)x[i * step];                                                              \
-      o[i * step] = (R)s;                                                               \
-    }                                                                                   \
-  }
-
-RUNNING(running_f32, float, double, float)
-RUNNING(running_f64, double, double, double)
-RUNNING(running_i32, int32_t, uint64_t, int64_t)
-RUNNING(running_i64, int64_t, uint64_t, int64_t)
-RUNNING(running_u8, uint8_t, uint64_t, int64_t)
-
-static lm_status cumsum_infer(lm_call *c)
-{
-  const lm_tensor *x = c->in[0];
-  int dim;
-  LM_TRY(lm_dim(c, c->param[0].i, x->ndim, &dim));
-  return lm_out(c, 0, lm_dtype_is_float(x->dtype) ? x->dtype : LM_I64, x->ndim, x->shape);
-}
-
-static lm_status running_sum(lm_call *c, bool from_end)
-{
-  static void (*const runner[LM_DTYPE_COUNT])(const void *, void *, int64_t, int64_t, int64_t) = {
-      [LM_F32] = running_f32, [LM_F64] = running_f64, [LM_I32] = running_i32,
-      [LM_I64] = running_i64, [LM_U8] = running_u8};
-  const lm_tensor *x = c->in[0];
-  int dim;
-  LM_TRY(lm_dim(c, c->param[0].i, x->ndim, &dim));
-  lines l = lines_of(x, dim);
-  const void *from = lm_data(x);
-  void *to = lm_data(c->out[0]);
-#pragma omp parallel for schedule(static) if (l.outer * l.n * l.inner >= PARALLEL_FROM)
-  for (int64_t k = 0; k < l.outer * l.inner; k++) {
-    int64_t start = k / l.inner * l.n * l.inner + k % l.inner;
-    if (from_end) start += (l.n - 1) * l.inner;
-    runner[x->dtype](from, to, l.n, start, from_end ? -l.inner : l.inner);
-  }
-  return LM_OK;
-}
-
-static lm_status cumsum_cpu(lm_call *c)
-{
-  return running_sum(c, false);
-}
-
-static lm_status cumsum_backward_cpu(lm_call *c)
-{
-  return running_sum(c, true);
-}
-
-const lm_op lm_op_cumsum_backward = {
-    "cumsum_backward", "g; dim: dim", "Running sums of g along dim, from the end.",
-    cumsum_infer, cumsum_backward_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
-
-static lm_status cumsum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
-{
-  return lm_apply(&lm_op_cumsum_backward, LM_IN(gout[0]), &c->param[0], &gin[0]);
-}
-
-const lm_op lm_op_cumsum = {
-    "cumsum", "x; dim: dim", "Running sums along dim; integers give i64.",
-    cumsum_infer, cumsum_cpu, NULL, cumsum_grad, 0, 0, 0};

@@ -12,8 +12,6 @@
 
 #include "vision/phantom_parts.h"
 
-#define PI 3.14159265358979323846
-
 enum { REFERENCE_SIZE = 256, ATTEMPTS = 12 };
 
 typedef struct curve {
@@ -23,16 +21,16 @@ typedef struct curve {
 
 /* Everything drawn once per frame that is no image. */
 typedef struct exposure {
-  float iodine;           /* density per field unit of lumen */
-  float grey, spread;     /* mean grey, standard deviation of the background's density */
-  float blur;             /* point spread, field units */
-  float sharpen, halo;    /* strength and reach (field units) of edge enhancement */
-  float noise;            /* noise in grey levels at grey 100 and 300 pixels */
-  float grain;            /* correlation length of the noise, pixels */
-  int collimator;         /* 0 none, 1 blades, 2 round */
+  float iodine;        /* density per field unit of lumen */
+  float grey, spread;  /* mean grey, standard deviation of the background's density */
+  float blur;          /* point spread, field units */
+  float sharpen, halo; /* strength and reach (field units) of edge enhancement */
+  float noise;         /* noise in grey levels at grey 100 and 300 pixels */
+  float grain;         /* correlation length of the noise, pixels */
+  int collimator;      /* 0 none, 1 blades, 2 round */
   float left, right, top, bottom, soft, turn; /* blades: margins, edge width, rotation */
-  float cx, cy, radius;   /* round image intensifier */
-  float shade;            /* grey behind the collimator / grey in the field */
+  float cx, cy, radius;                       /* round image intensifier */
+  float shade; /* grey behind the collimator / grey in the field */
   float vignette;
 } exposure;
 
@@ -40,28 +38,11 @@ typedef struct box {
   int64_t x0, x1, y0, y1; /* pixels, inclusive; empty when x1 < x0 */
 } box;
 
-static float smooth(float low, float high, float x)
+static void draw_collimator(exposure *e, bool hard, lm_rng *r)
 {
-  float t = (x - low) / (high - low);
-  t = t < 0 ? 0 : t > 1 ? 1 : t;
-  return t * t * (3 - 2 * t);
-}
-
-static void draw_exposure(exposure *e, bool hard, lm_rng *r)
-{
-  memset(e, 0, sizeof *e);
-  e->iodine = (float)(hard ? lm_rng_range(r, 7, 16) : lm_rng_range(r, 10, 20));
-  e->grey = (float)(112 + 17 * lm_rng_normal(r));
-  e->grey = e->grey < 74 ? 74 : e->grey > 156 ? 156 : e->grey;
-  e->spread = (float)(lm_rng_range(r, 0.13, 0.27) * (hard ? 1.2 : 1));
-  e->blur = (float)lm_rng_range(r, 0.0011, 0.0024);
-  e->sharpen = lm_rng_uniform(r) < 0.5 ? (float)lm_rng_range(r, 0.2, 0.9) : 0;
-  e->halo = (float)lm_rng_range(r, 0.006, 0.02);
-  e->noise = (float)(exp(lm_rng_range(r, log(0.9), log(3.4))) * (hard ? 1.3 : 1.0));
-  e->grain = (float)lm_rng_range(r, 0.45, 0.8);
   double kind = lm_rng_uniform(r);
   e->collimator = kind < (hard ? 0.35 : 0.5) ? 0 : kind < (hard ? 0.65 : 0.8) ? 1 : 2;
-  double margin = hard ? 0.12 : 0.07;
+  double margin = hard ? 0.12 : 0.09;
   e->left = (float)lm_rng_range(r, -0.03, margin);
   e->right = (float)lm_rng_range(r, -0.03, margin);
   e->top = (float)lm_rng_range(r, -0.03, 0.7 * margin);
@@ -74,7 +55,22 @@ static void draw_exposure(exposure *e, bool hard, lm_rng *r)
   e->radius = (float)(hard ? lm_rng_range(r, 0.52, 0.64) : lm_rng_range(r, 0.58, 0.66));
   e->shade = (float)(e->collimator == 2 ? lm_rng_range(r, 0.05, 0.16)
                                         : lm_rng_range(r, 0.12, 0.6));
+}
+
+static void draw_exposure(exposure *e, bool hard, lm_rng *r)
+{
+  memset(e, 0, sizeof *e);
+  e->iodine = (float)(hard ? lm_rng_range(r, 7, 18) : lm_rng_range(r, 7, 15));
+  e->grey = (float)(112 + 17 * lm_rng_normal(r));
+  e->grey = e->grey < 74 ? 74 : e->grey > 156 ? 156 : e->grey;
+  e->spread = (float)(lm_rng_range(r, 0.13, 0.27) * (hard ? 1.2 : 1));
+  e->blur = (float)lm_rng_range(r, 0.0011, 0.0024);
+  e->sharpen = lm_rng_uniform(r) < 0.5 ? (float)lm_rng_range(r, 0.2, 0.9) : 0;
+  e->halo = (float)lm_rng_range(r, 0.006, 0.02);
+  e->noise = (float)(exp(lm_rng_range(r, log(0.9), log(3.4))) * (hard ? 1.3 : 1.0));
+  e->grain = (float)lm_rng_range(r, 0.45, 0.8);
   e->vignette = (float)lm_rng_range(r, 0, 0.35);
+  draw_collimator(e, hard, r);
 }
 
 /* How wide a vessel's profile gets on the detector, field units. */
@@ -84,7 +80,8 @@ static float detector_width(const exposure *e, int64_t n)
   return sqrtf(e->blur * e->blur + pixel * pixel);
 }
 
-/* Whether a reader would mark this node: its density after blurring is above the noise. */
+/* Whether a reader would mark this node: its density after blurring is above the noise.
+ */
 static bool node_visible(const lm_phantom_node *v, const exposure *e, float width)
 {
   float density = e->iodine * v->iodine * v->stretch * 2 * v->r * v->r / (v->r + width);
@@ -94,7 +91,8 @@ static bool node_visible(const lm_phantom_node *v, const exposure *e, float widt
 static box segment_box(const lm_phantom_node *a, const lm_phantom_node *b, float reach,
                        int64_t n)
 {
-  float f = (float)n, low_x = fminf(a->x, b->x) * f - reach, high_x = fmaxf(a->x, b->x) * f + reach;
+  float f = (float)n, low_x = fminf(a->x, b->x) * f - reach,
+        high_x = fmaxf(a->x, b->x) * f + reach;
   float low_y = fminf(a->y, b->y) * f - reach, high_y = fmaxf(a->y, b->y) * f + reach;
   box out = {0, -1, 0, -1};
   if (high_x < 0 || high_y < 0 || low_x > f || low_y > f) return out;
@@ -105,7 +103,8 @@ static box segment_box(const lm_phantom_node *a, const lm_phantom_node *b, float
   return out;
 }
 
-static void mark_mask(const lm_phantom_tree *tree, const exposure *e, uint8_t *mask, int64_t n)
+static void mark_mask(const lm_phantom_tree *tree, const exposure *e, uint8_t *mask,
+                      int64_t n)
 {
   float width = detector_width(e, n), f = (float)n;
   memset(mask, 0, (size_t)(n * n));
@@ -162,8 +161,8 @@ static void draw_segment(const lm_phantom_node *a, const lm_phantom_node *b, flo
 }
 
 /* Path length through all lumina, field units. Near its origin a branch lies inside its
- * parent and the larger of the two counts; further on, crossing vessels add up. `near` and
- * `far` are work space, all zero before and after. */
+ * parent and the larger of the two counts; further on, crossing vessels add up. `near`
+ * and `far` are work space, all zero before and after. */
 static void draw_tree(const lm_phantom_tree *tree, float *total, float *near, float *far,
                       int64_t n)
 {
@@ -187,7 +186,8 @@ static void draw_tree(const lm_phantom_tree *tree, float *total, float *near, fl
 
 enum { CURVE_NODES = 96 };
 
-static void bezier_curve(lm_phantom_node *nodes, const float p[4][2], float r, float density)
+static void bezier_curve(lm_phantom_node *nodes, const float p[4][2], float r,
+                         float density)
 {
   for (int i = 0; i < CURVE_NODES; i++) {
     float t = (float)i / (CURVE_NODES - 1), u = 1 - t;
@@ -200,7 +200,8 @@ static void bezier_curve(lm_phantom_node *nodes, const float p[4][2], float r, f
   }
 }
 
-static void draw_curve(const lm_phantom_node *nodes, float hollow, float *paths, int64_t n)
+static void draw_curve(const lm_phantom_node *nodes, float hollow, float *paths,
+                       int64_t n)
 {
   box touched = {n, -1, n, -1};
   for (int i = 0; i + 1 < CURVE_NODES; i++) {
@@ -216,13 +217,14 @@ static void draw_catheter(const lm_phantom_tree *tree, const exposure *e, lm_rng
   const lm_phantom_node *o = &tree->nodes[0], *ahead = &tree->nodes[5];
   float dx = ahead->x - o->x, dy = ahead->y - o->y, d = hypotf(dx, dy) + 1e-6f;
   float reach = (float)lm_rng_range(r, 0.08, 0.28);
-  float x0 = o->x - dx / d * (float)lm_rng_range(r, -0.05, 0.3) + (float)lm_rng_range(r, -0.12, 0.12);
+  float x0 = o->x - dx / d * (float)lm_rng_range(r, -0.05, 0.3) +
+             (float)lm_rng_range(r, -0.12, 0.12);
   float deep = o->y + (float)lm_rng_range(r, -0.25, 0.18);
   float p[4][2] = {{x0, -0.05f},
                    {x0 + (float)lm_rng_range(r, -0.14, 0.14), deep},
                    {o->x - dx / d * reach, o->y - dy / d * reach},
                    {o->x + dx / d * 0.006f, o->y + dy / d * 0.006f}};
-  float radius = (float)(tree->view.scale * lm_rng_range(r, 0.018, 0.025));
+  float radius = (float)(tree->view.scale * lm_rng_range(r, 0.019, 0.027));
   float strength = e->iodine * (float)lm_rng_range(r, 0.45, 1.05);
   float hollow = (float)lm_rng_range(r, 0, 0.7);
   bezier_curve(nodes, p, radius, strength);
@@ -258,21 +260,32 @@ static float collimation(const exposure *e, float x, float y)
     float ox = fmaxf(u - (0.5f - e->right - round), -(u + 0.5f - e->left - round));
     float oy = fmaxf(v - (0.5f - e->bottom - round), -(v + 0.5f - e->top - round));
     float out = hypotf(fmaxf(ox, 0), fmaxf(oy, 0)) - round;
-    open = 1 - smooth(-s, s, out);
+    open = 1 - lm_phantom_step(-s, s, out);
   } else if (e->collimator == 2) {
     float out = hypotf(x - e->cx, y - e->cy) - e->radius;
-    open = 1 - smooth(-0.004f, 0.004f, out);
+    open = 1 - lm_phantom_step(-0.004f, 0.004f, out);
   }
   return open * (1 - e->vignette * 1.2f * (dx * dx + dy * dy));
+}
+
+enum { BLUR_REACH = 60 };
+
+/* row[x] for x in -reach .. n - 1 + reach, edges repeated, from in[0 .. n - 1]. */
+static void pad_row(const float *in, int64_t n, int64_t reach, float *row)
+{
+  memcpy(row, in, (size_t)n * sizeof *row);
+  for (int64_t k = 1; k <= reach; k++) {
+    row[-k] = in[0];
+    row[n - 1 + k] = in[n - 1];
+  }
 }
 
 /* Gaussian blur in place, sigma in pixels, edges repeated. */
 static void blur(float *a, float *work, int64_t n, float sigma)
 {
-  float w[41];
-  int64_t reach = (int64_t)ceilf(2.7f * sigma);
-  reach = reach < 1 ? 1 : reach > 20 ? 20 : reach;
-  float sum = 0;
+  float w[BLUR_REACH + 1], padded[LM_PHANTOM_SIZE_MAX + 2 * BLUR_REACH];
+  float sum = 0, *row = padded + BLUR_REACH;
+  int64_t reach = lm_min64(lm_max64((int64_t)ceilf(2.7f * sigma), 1), BLUR_REACH);
   for (int64_t k = 0; k <= reach; k++) {
     w[k] = expf(-0.5f * (float)(k * k) / (sigma * sigma));
     sum += k ? 2 * w[k] : w[k];
@@ -282,28 +295,19 @@ static void blur(float *a, float *work, int64_t n, float sigma)
     float *out = work + y * n;
     for (int64_t x = 0; x < n; x++) out[x] = w[0] * a[y * n + x];
     for (int64_t k = 1; k <= reach; k++) {
-      const float *up = a + lm_max64(y - k, 0) * n, *down = a + lm_min64(y + k, n - 1) * n;
+      const float *up = a + lm_max64(y - k, 0) * n,
+                  *down = a + lm_min64(y + k, n - 1) * n;
 #pragma omp simd
       for (int64_t x = 0; x < n; x++) out[x] += w[k] * (up[x] + down[x]);
     }
   }
   for (int64_t y = 0; y < n; y++) {
-    const float *in = work + y * n;
     float *out = a + y * n;
-    for (int64_t x = 0; x < n; x++) out[x] = w[0] * in[x];
+    pad_row(work + y * n, n, reach, row);
+    for (int64_t x = 0; x < n; x++) out[x] = w[0] * row[x];
     for (int64_t k = 1; k <= reach; k++) {
-      int64_t inner = lm_max64(n - k, k);
 #pragma omp simd
-      for (int64_t x = k; x < inner; x++) {
-        if (x < n - k) out[x] += w[k] * (in[x - k] + in[x + k]);
-      }
-      for (int64_t x = 0; x < n; x++) {
-        if (x >= k && x < n - k) {
-          x = n - k - 1;
-          continue;
-        }
-        out[x] += w[k] * (in[lm_max64(x - k, 0)] + in[lm_min64(x + k, n - 1)]);
-      }
+      for (int64_t x = 0; x < n; x++) out[x] += w[k] * (row[x - k] + row[x + k]);
     }
   }
 }
@@ -313,7 +317,7 @@ static void draw_noise(float *noise, float *work, int64_t n, float grain, lm_rng
 {
   for (int64_t i = 0; i < n * n; i += 4) {
     uint32_t bits[4];
-    lm_philox(r->key, (uint64_t)i, r->stream, bits);
+    lm_philox(r->key, (uint64_t)i >> 2, r->stream, bits);
     for (int64_t k = 0; k < 4 && i + k < n * n; k += 2) {
       float m = sqrtf(-2 * logf(1 - lm_uniform_f32(bits[k])));
       float a = 6.2831853f * lm_uniform_f32(bits[k + 1]);
@@ -333,8 +337,8 @@ typedef struct planes {
 } planes;
 
 /* From densities to an 8-bit frame; with_vessels false gives the pre-contrast frame. */
-static void expose(const exposure *e, const planes *p, int64_t n, bool with_vessels, lm_rng *r,
-                   uint8_t *out)
+static void expose(const exposure *e, const planes *p, int64_t n, bool with_vessels,
+                   lm_rng *r, uint8_t *out)
 {
   float f = (float)n, iodine = with_vessels ? e->iodine : 0;
   for (int64_t i = 0; i < n * n; i++) {
@@ -346,7 +350,8 @@ static void expose(const exposure *e, const planes *p, int64_t n, bool with_vess
   draw_noise(p->noise, p->work, n, e->grain, r);
   float strength = e->noise * sqrtf(f / 300);
   for (int64_t i = 0; i < n * n; i++) {
-    p->noise[i] = p->frame[i] + p->noise[i] * strength * sqrtf(fmaxf(p->frame[i], 0) * 0.01f) *
+    p->noise[i] = p->frame[i] + p->noise[i] * strength *
+                                    sqrtf(fmaxf(p->frame[i], 0) * 0.01f) *
                                     (0.15f + 0.85f * p->light[i]);
   }
   if (e->sharpen > 0) {
@@ -364,8 +369,8 @@ static void expose(const exposure *e, const planes *p, int64_t n, bool with_vess
 }
 
 /* Draw trees until one covers a usual share of the frame. */
-static lm_status choose_tree(lm_phantom_tree *tree, const exposure *e, bool hard, uint64_t seed,
-                             uint64_t index)
+static lm_status choose_tree(lm_phantom_tree *tree, const exposure *e, bool hard,
+                             uint64_t seed, uint64_t index)
 {
   enum { PIXELS = REFERENCE_SIZE * REFERENCE_SIZE };
   uint8_t *mask;
@@ -384,16 +389,16 @@ done:
   return status;
 }
 
-static void draw_devices(const lm_phantom_tree *tree, const exposure *e, bool hard, lm_rng *r,
-                         float *density, int64_t n)
+static void draw_devices(const lm_phantom_tree *tree, const exposure *e, bool hard,
+                         lm_rng *r, float *density, int64_t n)
 {
   draw_catheter(tree, e, r, density, n);
-  if (lm_rng_uniform(r) < (hard ? 0.4 : 0.12)) draw_wire(r, density, n);
+  if (lm_rng_uniform(r) < (hard ? 0.4 : 0.2)) draw_wire(r, density, n);
 }
 
 static lm_status render(const lm_phantom_options *o, uint64_t seed, uint64_t index,
-                        lm_phantom_tree *tree, const planes *p, uint8_t *image, uint8_t *mask,
-                        uint8_t *pre_contrast)
+                        lm_phantom_tree *tree, const planes *p, uint8_t *image,
+                        uint8_t *mask, uint8_t *pre_contrast)
 {
   int64_t n = o->size;
   exposure e;
@@ -420,21 +425,30 @@ static lm_status render(const lm_phantom_options *o, uint64_t seed, uint64_t ind
   return LM_OK;
 }
 
-lm_status lm_phantom_render(const lm_phantom_options *options, uint64_t seed, uint64_t index,
-                            uint8_t *image, uint8_t *mask, uint8_t *pre_contrast)
+lm_status lm_phantom_check(const lm_phantom_options *options)
 {
   int64_t n = options->size;
   if (n < LM_PHANTOM_SIZE_MIN || n > LM_PHANTOM_SIZE_MAX) {
     return lm_fail(LM_ERR_ARG, "phantom: size %lld is outside %d..%d", (long long)n,
                    LM_PHANTOM_SIZE_MIN, LM_PHANTOM_SIZE_MAX);
   }
+  return LM_OK;
+}
+
+lm_status lm_phantom_render(const lm_phantom_options *options, uint64_t seed,
+                            uint64_t index, uint8_t *image, uint8_t *mask,
+                            uint8_t *pre_contrast)
+{
+  int64_t n = options->size;
+  LM_TRY(lm_phantom_check(options));
   lm_phantom_tree *tree;
   float *all;
   LM_TRY(lm_calloc(&tree, 1, sizeof *tree));
   lm_status status = lm_calloc(&all, (size_t)(7 * n * n), sizeof *all);
   if (status == LM_OK) {
     int64_t a = n * n;
-    planes p = {all, all + a, all + 2 * a, all + 3 * a, all + 4 * a, all + 5 * a, all + 6 * a};
+    planes p = {all,         all + a,     all + 2 * a, all + 3 * a,
+                all + 4 * a, all + 5 * a, all + 6 * a};
     status = render(options, seed, index, tree, &p, image, mask, pre_contrast);
   }
   free(all);

@@ -1,9 +1,9 @@
 /* phantom_background.c: what lies behind the vessels of the phantom: soft tissue of all
  * scales, the heart's shadow, lung, diaphragm, spine and ribs, as optical density.
  *
- * Everything is placed in field units, the large organs from the same view as the tree: the
- * spine moves to the right of a left oblique frame and to the left of a right oblique one,
- * as it does on the table. */
+ * Everything is placed in field units, the large organs from the same view as the tree:
+ * the spine moves to the right of a left oblique frame and to the left of a right oblique
+ * one, as it does on the table. */
 #include "vision/phantom_parts.h"
 
 #include <math.h>
@@ -12,9 +12,10 @@
 #define PI 3.14159265358979323846
 
 typedef struct canvas {
-  float *d;         /* [n, n] density */
-  float *x, *y;     /* [n, n] field coordinates, bent a little: no organ has a drawn outline */
-  float *lung;      /* [n, n] share of lung in the beam */
+  float *d; /* [n, n] density */
+  float *x,
+      *y;      /* [n, n] field coordinates, bent a little: no organ has a drawn outline */
+  float *lung; /* [n, n] share of lung in the beam */
   int64_t n;
   lm_rng *rng;
 } canvas;
@@ -25,13 +26,6 @@ static double uniform(const canvas *c, double low, double high)
 }
 
 static bool chance(const canvas *c, double p) { return lm_rng_uniform(c->rng) < p; }
-
-static float smooth(float low, float high, float x)
-{
-  float t = (x - low) / (high - low);
-  t = t < 0 ? 0 : t > 1 ? 1 : t;
-  return t * t * (3 - 2 * t);
-}
 
 static float at_pixel(int64_t i, int64_t n) { return ((float)i + 0.5f) / (float)n; }
 
@@ -69,7 +63,8 @@ static float lattice_noise(const lattice *l, float x, float y)
   float n10 = l->gx[h10] * (u - 1) + l->gy[h10] * v;
   float n01 = l->gx[h01] * u + l->gy[h01] * (v - 1);
   float n11 = l->gx[h11] * (u - 1) + l->gy[h11] * (v - 1);
-  float fu = u * u * u * (u * (u * 6 - 15) + 10), fv = v * v * v * (v * (v * 6 - 15) + 10);
+  float fu = u * u * u * (u * (u * 6 - 15) + 10),
+        fv = v * v * v * (v * (v * 6 - 15) + 10);
   float low = n00 + (n10 - n00) * fu, high = n01 + (n11 - n01) * fu;
   return low + (high - low) * fv;
 }
@@ -99,11 +94,13 @@ static void add_octave(const canvas *c, double frequency, double amplitude, doub
 
 static void add_tissue(const canvas *c, bool hard)
 {
-  double slope = uniform(c, 0.52, 0.67) + (hard ? 0.04 : 0), amplitude = uniform(c, 0.13, 0.24);
+  double slope = uniform(c, 0.52, 0.66), amplitude = uniform(c, 0.13, 0.24);
   double grain = uniform(c, -PI, PI), stretch = uniform(c, 1.0, 1.45);
+  double detail = hard ? uniform(c, 1.0, 2.9) : uniform(c, 0.9, 2.5);
   for (double f = 1.3; f < 90; f *= 2.05) {
     double turn = f < 8 ? uniform(c, -PI, PI) : grain + uniform(c, -0.4, 0.4);
-    add_octave(c, f, amplitude, turn, f < 8 ? 1.2 : stretch, false, NULL);
+    add_octave(c, f, amplitude * (f < 8 ? 1 : detail), turn, f < 8 ? 1.2 : stretch, false,
+               NULL);
     amplitude *= slope;
   }
 }
@@ -118,12 +115,12 @@ static void bend_field(const canvas *c)
   }
   for (int a = 0; a < 2; a++) {
     bent.d = a ? c->y : c->x;
-    add_octave(&bent, uniform(c, 1.6, 2.6), uniform(c, 0.03, 0.12), uniform(c, 0, PI), 1.2, false,
-               NULL);
-    add_octave(&bent, uniform(c, 5, 8), uniform(c, 0.005, 0.028), uniform(c, 0, PI), 1.2, false,
-               NULL);
-    add_octave(&bent, uniform(c, 14, 22), uniform(c, 0.0, 0.006), uniform(c, 0, PI), 1, false,
-               NULL);
+    add_octave(&bent, uniform(c, 1.6, 2.6), uniform(c, 0.03, 0.12), uniform(c, 0, PI),
+               1.2, false, NULL);
+    add_octave(&bent, uniform(c, 5, 8), uniform(c, 0.005, 0.028), uniform(c, 0, PI), 1.2,
+               false, NULL);
+    add_octave(&bent, uniform(c, 14, 22), uniform(c, 0.0, 0.006), uniform(c, 0, PI), 1,
+               false, NULL);
   }
 }
 
@@ -155,9 +152,10 @@ static void add_heart(const canvas *c, const lm_phantom_view *v)
   }
 }
 
-/* A dome (diaphragm, liver, stomach) that rises from below: density grows with the chord. */
-static void add_dome(const canvas *c, double cx, double crest, double width, double height,
-                     double weight)
+/* A dome (diaphragm, liver, stomach) that rises from below: density grows with the chord.
+ */
+static void add_dome(const canvas *c, double cx, double crest, double width,
+                     double height, double weight)
 {
   float tilt = (float)uniform(c, -0.25, 0.25), edge = (float)uniform(c, 0.03, 0.2);
   for (int64_t i = 0; i < c->n * c->n; i++) {
@@ -165,7 +163,7 @@ static void add_dome(const canvas *c, double cx, double crest, double width, dou
     float y = (c->y[i] + tilt * x - (float)(crest + height)) / (float)height;
     float u = x / (float)width, q = 1 - u * u - (y < 0 ? y * y : 0);
     if (q <= 0) continue;
-    c->d[i] += (float)weight * (0.3f * smooth(0, edge, q) + 0.7f * sqrtf(q));
+    c->d[i] += (float)weight * (0.3f * lm_phantom_step(0, edge, q) + 0.7f * sqrtf(q));
   }
 }
 
@@ -175,21 +173,25 @@ static void add_border(const canvas *c, double weight, double edge)
 {
   double angle = uniform(c, 0, 2 * PI), bow = uniform(c, -0.7, 0.7);
   float nx = (float)cos(angle), ny = (float)sin(angle), k = (float)weight;
-  float off = (float)uniform(c, 0.08, 0.46), e = (float)edge, fall = (float)uniform(c, 0.2, 1);
+  float off = (float)uniform(c, 0.08, 0.46), e = (float)edge,
+        fall = (float)uniform(c, 0.2, 1);
   for (int64_t i = 0; i < c->n * c->n; i++) {
     float x = c->x[i] - 0.5f, y = c->y[i] - 0.5f;
     float across = nx * x + ny * y - off, along = ny * x - nx * y;
     float d = across + (float)bow * along * along;
     if (d < -e) continue;
-    c->d[i] += k * smooth(-e, e, d) * expf(-d / fall);
+    c->d[i] += k * lm_phantom_step(-e, e, d) * expf(-d / fall);
   }
 }
 
-static void add_blob(const canvas *c, double cx, double cy, double sx, double sy, double k)
+static void add_blob(const canvas *c, double cx, double cy, double sx, double sy,
+                     double k)
 {
   int64_t n = c->n;
-  int64_t y0 = (int64_t)((cy - 3 * sy) * (double)n), y1 = (int64_t)((cy + 3 * sy) * (double)n);
-  int64_t x0 = (int64_t)((cx - 3 * sx) * (double)n), x1 = (int64_t)((cx + 3 * sx) * (double)n);
+  int64_t y0 = (int64_t)((cy - 3 * sy) * (double)n),
+          y1 = (int64_t)((cy + 3 * sy) * (double)n);
+  int64_t x0 = (int64_t)((cx - 3 * sx) * (double)n),
+          x1 = (int64_t)((cx + 3 * sx) * (double)n);
   for (int64_t i = lm_max64(y0, 0); i <= lm_min64(y1, n - 1); i++) {
     for (int64_t j = lm_max64(x0, 0); j <= lm_min64(x1, n - 1); j++) {
       float u = (at_pixel(j, n) - (float)cx) / (float)sx;
@@ -202,14 +204,17 @@ static void add_blob(const canvas *c, double cx, double cy, double sx, double sy
 /* A rib is a tube: a band with denser edges along a bowed line. */
 static void add_ribs(const canvas *c, double weight)
 {
-  double slope = uniform(c, 0.2, 0.9) * (chance(c, 0.5) ? 1 : -1), bow = uniform(c, -0.5, 0.5);
+  double slope = uniform(c, 0.2, 0.9) * (chance(c, 0.5) ? 1 : -1),
+         bow = uniform(c, -0.5, 0.5);
   double spacing = uniform(c, 0.17, 0.27), start = uniform(c, -0.7, -0.5);
   float half = (float)uniform(c, 0.026, 0.045);
   for (double y0 = start; y0 < 1.6; y0 += spacing * uniform(c, 0.85, 1.15)) {
-    float k = (float)(weight * uniform(c, 0.4, 1.2)), b = (float)(bow + uniform(c, -0.1, 0.1));
+    float k = (float)(weight * uniform(c, 0.4, 1.2)),
+          b = (float)(bow + uniform(c, -0.1, 0.1));
     for (int64_t j = 0; j < c->n; j++) {
       float x = at_pixel(j, c->n) - 0.5f, mid = (float)y0 + (float)slope * x + b * x * x;
-      float tall = half * sqrtf(1 + ((float)slope + 2 * b * x) * ((float)slope + 2 * b * x));
+      float tall =
+          half * sqrtf(1 + ((float)slope + 2 * b * x) * ((float)slope + 2 * b * x));
       int64_t from = (int64_t)((mid - tall) * (float)c->n);
       int64_t to = (int64_t)((mid + tall) * (float)c->n);
       for (int64_t i = lm_max64(from, 0); i <= lm_min64(to, c->n - 1); i++) {
@@ -224,7 +229,8 @@ static void add_ribs(const canvas *c, double weight)
 
 /* A column of vertebrae: body, discs, end plates, pedicles. `x` is its middle, `half` its
  * half width, `period` the height of one vertebra with its disc. */
-static void add_spine(const canvas *c, double x, double half, double period, double weight)
+static void add_spine(const canvas *c, double x, double half, double period,
+                      double weight)
 {
   double tilt = uniform(c, -0.12, 0.12), shift = uniform(c, 0, 1);
   float plate = (float)uniform(c, 0.3, 1.1), disc = (float)uniform(c, 0.06, 0.22);
@@ -240,13 +246,14 @@ static void add_spine(const canvas *c, double x, double half, double period, dou
       float v = y / (float)period + (float)shift + sag * u + bow * u * u;
       v -= floorf(v);
       float mid = fabsf(v - 0.5f); /* 0 in the middle of the body, 0.5 in the disc */
-      float waist = 1 - 0.09f * smooth(0.5f, 0.0f, mid), e = fabsf(u) / waist;
-      float body = smooth(1 + soft * 0.5f, 1 - soft, e);
-      float gap = smooth(0.38f, 0.46f, mid), line = (mid - 0.38f) / 0.025f;
-      float px = (fabsf(u) - 0.6f) / 0.16f, py = (v - 0.42f) / 0.2f, ring = px * px + py * py;
+      float waist = 1 - 0.09f * lm_phantom_step(0.5f, 0.0f, mid), e = fabsf(u) / waist;
+      float body = lm_phantom_step(1 + soft * 0.5f, 1 - soft, e);
+      float gap = lm_phantom_step(0.38f, 0.46f, mid), line = (mid - 0.38f) / 0.025f;
+      float px = (fabsf(u) - 0.6f) / 0.16f, py = (v - 0.42f) / 0.2f,
+            ring = px * px + py * py;
       float k = body * (1 - disc * gap + 0.22f * plate * expf(-line * line));
       k += body * pedicle * 0.3f * expf(-6 * (ring - 1) * (ring - 1));
-      k += 0.12f * smooth(0.7f, 1.0f, e) * body * (1 - gap);
+      k += 0.12f * lm_phantom_step(0.7f, 1.0f, e) * body * (1 - gap);
       c->d[i * c->n + j] += (float)weight * k;
     }
   }
@@ -259,13 +266,14 @@ static void add_anatomy(const canvas *c, const lm_phantom_view *v, bool hard)
   add_heart(c, v);
   double spine[3] = {-0.75 + uniform(c, -0.25, 0.25), 1.55 + uniform(c, -0.2, 0.25), 0};
   double sx = v->x0 + m * (spine[0] * v->right[0] + spine[1] * v->right[1]);
-  double weight = uniform(c, 0.10, 0.34) * (hard ? 1.1 : 0.85);
-  add_spine(c, sx, m * uniform(c, 0.38, 0.5), m * uniform(c, 0.56, 0.7), weight);
+  double weight = uniform(c, -0.04, 0.32);
+  if (weight > 0)
+    add_spine(c, sx, m * uniform(c, 0.38, 0.5), m * uniform(c, 0.56, 0.7), weight);
   add_blob(c, sx + m * uniform(c, -0.3, 0.3), 0.5, m * 0.9, 1.5, uniform(c, 0, 0.2));
   double crest = v->y0 + m * (0.95 - 1.0 * sin(v->cranial) + uniform(c, -0.45, 0.6));
   if (chance(c, 0.85)) {
     add_dome(c, v->x0 + m * uniform(c, -0.9, 0.5), crest, uniform(c, 0.32, 0.75),
-             uniform(c, 0.25, 0.6), uniform(c, 0.08, 0.5));
+             uniform(c, 0.25, 0.6), uniform(c, 0.08, 0.6));
   }
   if (chance(c, 0.35)) {
     add_dome(c, uniform(c, 0, 1), crest + uniform(c, 0.02, 0.3), uniform(c, 0.2, 0.5),
@@ -309,7 +317,9 @@ lm_status lm_phantom_background(float *density, int64_t size, const lm_phantom_v
   for (int64_t i = 0; i < total; i++) mean += density[i];
   mean /= (double)total;
   for (int64_t i = 0; i < total; i++) square += (density[i] - mean) * (density[i] - mean);
-  float scale = (float)(1 / (sqrt(square / (double)total) + 1e-6));
+  double deviation = sqrt(square / (double)total);
+  /* a frame with little anatomy stays flat: its texture is not blown up */
+  float scale = (float)(1 / (deviation > 0.12 ? deviation : 0.12));
   for (int64_t i = 0; i < total; i++) density[i] = (density[i] - (float)mean) * scale;
   return LM_OK;
 }

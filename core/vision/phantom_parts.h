@@ -1,9 +1,9 @@
 /* phantom_parts.h: what the phantom's own files share (tree, background, rendering).
  *
- * Field units: the image is the square [0, 1] x [0, 1], x to the right, y down; lengths are
- * shares of the image side. Heart units: the heart is an ellipsoid of about unit radius
- * around the origin; `lm_phantom_view` projects them into the field. Attenuation is an
- * optical density (natural logarithm): grey = exposure * exp(-density). */
+ * Field units: the image is the square [0, 1] x [0, 1], x to the right, y down; lengths
+ * are shares of the image side. Heart units: the heart is an ellipsoid of about unit
+ * radius around the origin; `lm_phantom_view` projects them into the field. Attenuation
+ * is an optical density (natural logarithm): grey = exposure * exp(-density). */
 #ifndef LUMEN_PHANTOM_PARTS_H
 #define LUMEN_PHANTOM_PARTS_H
 
@@ -13,7 +13,8 @@
 /* One point of a projected centre line. */
 typedef struct lm_phantom_node {
   float x, y, r; /* field units */
-  float stretch; /* path length through the lumen / that of a vessel across the beam, >= 1 */
+  float stretch; /* path length through the lumen / that of a vessel across the beam, >= 1
+                  */
   float iodine;  /* share of full contrast filling, 0..1 */
   float s;       /* length from the branch's start, field units */
 } lm_phantom_node;
@@ -34,11 +35,19 @@ typedef struct lm_phantom_view {
 
 typedef struct lm_phantom_tree {
   lm_phantom_view view;
-  bool left;                         /* left coronary artery, else right */
+  bool left; /* left coronary artery, else right */
   int64_t branch_count, node_count;
   lm_phantom_branch branches[LM_PHANTOM_BRANCHES];
   lm_phantom_node nodes[LM_PHANTOM_NODES];
 } lm_phantom_tree;
+
+/* 0 below `low`, 1 above `high`, smooth between. */
+static inline float lm_phantom_step(float low, float high, float x)
+{
+  float t = (x - low) / (high - low);
+  t = t < 0 ? 0 : t > 1 ? 1 : t;
+  return t * t * (3 - 2 * t);
+}
 
 /* A stream for one purpose of one frame. */
 static inline lm_rng lm_phantom_rng(uint64_t seed, uint64_t index, const char *purpose,
@@ -51,7 +60,7 @@ static inline lm_rng lm_phantom_rng(uint64_t seed, uint64_t index, const char *p
 lm_status lm_phantom_tree_grow(lm_phantom_tree *tree, lm_rng *rng, bool hard);
 
 /* density [size, size] = anatomy without vessels (soft tissue, heart, diaphragm, spine,
- * ribs), mean 0, standard deviation 1 inside the field. */
+ * ribs), mean 0, standard deviation 1, less where there is little anatomy. */
 lm_status lm_phantom_background(float *density, int64_t size, const lm_phantom_view *view,
                                 lm_rng *rng, bool hard);
 

@@ -1,12 +1,12 @@
 /* phantom_tree.c: grows a coronary tree on the surface of a heart and projects it.
  *
- * The arteries follow the "circle and loop" of coronary anatomy: the right coronary and the
- * circumflex run in the atrioventricular groove (the circle), the anterior descending and
- * the posterior descending in the interventricular grooves (the loop through the apex).
- * A place on the heart is (theta, phi, rho): theta from the apex (0) to the base, phi around
- * the long axis (0 anterior groove, 90 degrees left wall, 180 posterior groove, 270 right
- * wall), rho 1 on the surface. A branch is a quadratic Bezier curve in these coordinates
- * plus a tortuous displacement along the surface. */
+ * The arteries follow the "circle and loop" of coronary anatomy: the right coronary and
+ * the circumflex run in the atrioventricular groove (the circle), the anterior descending
+ * and the posterior descending in the interventricular grooves (the loop through the
+ * apex). A place on the heart is (theta, phi, rho): theta from the apex (0) to the base,
+ * phi around the long axis (0 anterior groove, 90 degrees left wall, 180 posterior
+ * groove, 270 right wall), rho 1 on the surface. A branch is a quadratic Bezier curve in
+ * these coordinates plus a tortuous displacement along the surface. */
 #include "vision/phantom_parts.h"
 
 #include <stdlib.h>
@@ -36,10 +36,10 @@ typedef struct grower {
 } grower;
 
 typedef struct branch_plan {
-  int64_t parent, at;   /* parent branch (-1: none) and the node it leaves from */
-  place middle, end;    /* control point and end of the curve */
-  double r0, r1;        /* radii at both ends, heart units */
-  double wiggle;        /* tortuosity, 1 = usual */
+  int64_t parent, at; /* parent branch (-1: none) and the node it leaves from */
+  place middle, end;  /* control point and end of the curve */
+  double r0, r1;      /* radii at both ends, heart units */
+  double wiggle;      /* tortuosity, 1 = usual */
 } branch_plan;
 
 static double uniform(grower *g, double low, double high)
@@ -55,7 +55,8 @@ static void heart_point(const lm_phantom_view *v, place at, double out[3])
   double c[3] = {v->semi[0] * sin(at.theta) * cos(at.phi),
                  v->semi[1] * sin(at.theta) * sin(at.phi), v->semi[2] * cos(at.theta)};
   for (int i = 0; i < 3; i++) {
-    out[i] = at.rho * (c[0] * v->axis[0][i] + c[1] * v->axis[1][i] + c[2] * v->axis[2][i]);
+    out[i] =
+        at.rho * (c[0] * v->axis[0][i] + c[1] * v->axis[1][i] + c[2] * v->axis[2][i]);
   }
 }
 
@@ -64,7 +65,8 @@ static place place_of(const lm_phantom_view *v, const double p[3])
 {
   double c[3];
   for (int k = 0; k < 3; k++) {
-    c[k] = (p[0] * v->axis[k][0] + p[1] * v->axis[k][1] + p[2] * v->axis[k][2]) / v->semi[k];
+    c[k] =
+        (p[0] * v->axis[k][0] + p[1] * v->axis[k][1] + p[2] * v->axis[k][2]) / v->semi[k];
   }
   double rho = sqrt(c[0] * c[0] + c[1] * c[1] + c[2] * c[2]) + 1e-12;
   return (place){acos(c[2] / rho), atan2(c[1], c[0]), rho};
@@ -100,7 +102,8 @@ static place bezier(place a, place b, place c, double t)
 
 /* Displace the smooth curve sideways along the surface: three waves, the longest the
  * strongest, none at the branch's start. */
-static void wiggle_branch(grower *g, node3 *n, int64_t count, double length, double wiggle)
+static void wiggle_branch(grower *g, node3 *n, int64_t count, double length,
+                          double wiggle)
 {
   double wave[3], phase[3], amp[3], depth[3];
   for (int k = 0; k < 3; k++) {
@@ -130,9 +133,11 @@ static void wiggle_branch(grower *g, node3 *n, int64_t count, double length, dou
 }
 
 /* Radii: taper, slow irregularity, and now and then a stenosis. */
-static void set_radii(grower *g, const branch_plan *b, node3 *n, int64_t count, double length)
+static void set_radii(grower *g, const branch_plan *b, node3 *n, int64_t count,
+                      double length)
 {
-  double phase = uniform(g, 0, 2 * PI), power = uniform(g, 0.7, 1.3), beat = uniform(g, 14, 30);
+  double phase = uniform(g, 0, 2 * PI), power = uniform(g, 0.7, 1.3),
+         beat = uniform(g, 14, 30);
   double where = -1, width = 1, depth = 0;
   if (b->r0 > 0.018 && chance(g, 0.35)) {
     where = uniform(g, 0.15, 0.85) * length;
@@ -207,10 +212,10 @@ static int64_t side_branch(grower *g, int64_t parent, double share, place end, d
   double dt = n->at.theta - m->at.theta, dp = n->at.phi - m->at.phi;
   double scale = ahead * hypot(end.theta - n->at.theta, end.phi - n->at.phi) /
                  (hypot(dt, dp) + 1e-6);
-  place middle = {mix(n->at.theta, end.theta, 0.5) + dt * scale +
-                      bow * (end.phi - n->at.phi),
-                  mix(n->at.phi, end.phi, 0.5) + dp * scale - bow * (end.theta - n->at.theta),
-                  mix(n->at.rho, end.rho, 0.5)};
+  place middle = {
+      mix(n->at.theta, end.theta, 0.5) + dt * scale + bow * (end.phi - n->at.phi),
+      mix(n->at.phi, end.phi, 0.5) + dp * scale - bow * (end.theta - n->at.theta),
+      mix(n->at.rho, end.rho, 0.5)};
   double r = r0 < n->r ? r0 : n->r * 0.9;
   branch_plan plan = {parent, at, middle, end, r, r1 < r ? r1 : r * 0.7, wiggle};
   return add_branch(g, &plan, end);
@@ -224,7 +229,8 @@ static void add_twigs(grower *g, int64_t first, int depth)
   if (depth == 0) return;
   for (int64_t b = first; b < end; b++) {
     const lm_phantom_branch *branch = &g->tree->branches[b];
-    int64_t count = (int64_t)(g->twigs * (double)branch->count / 70 + lm_rng_uniform(g->rng));
+    int64_t count =
+        (int64_t)(g->twigs * (double)branch->count / 70 + lm_rng_uniform(g->rng));
     for (int64_t k = 0; k < count; k++) {
       double share = uniform(g, 0.12, 0.95), side = chance(g, 0.5) ? 1 : -1;
       int64_t at = (int64_t)(share * (double)(branch->count - 1));
@@ -268,15 +274,19 @@ static void grow_left(grower *g)
   root[0] -= length; /* the aorta is to the right of the split, a little behind it */
   root[1] += length * uniform(g, 0.0, 0.5);
   root[2] += length * uniform(g, -0.3, 0.35);
-  for (int a = 0; a < 3; a++) turn[a] = 0.5 * (turn[a] + root[a]) + uniform(g, -0.04, 0.04);
+  for (int a = 0; a < 3; a++)
+    turn[a] = 0.5 * (turn[a] + root[a]) + uniform(g, -0.04, 0.04);
   place ostium = place_of(&g->tree->view, root), middle = place_of(&g->tree->view, turn);
   branch_plan stem = {-1, 0, middle, split, size, size * 0.92, 0.4};
   int64_t main = add_branch(g, &stem, ostium);
   double lad_end = uniform(g, -25, 28), swing = uniform(g, -8, 12);
-  branch_plan plan = {main, g->tree->branches[main].count - 1,
+  branch_plan plan = {main,
+                      g->tree->branches[main].count - 1,
                       degrees(62, -4 + swing, uniform(g, 0.99, 1.06)),
-                      degrees(lad_end, -8 + swing, 1), size * uniform(g, 0.72, 0.86),
-                      size * uniform(g, 0.17, 0.28), uniform(g, 0.6, 1.2)};
+                      degrees(lad_end, -8 + swing, 1),
+                      size * uniform(g, 0.72, 0.86),
+                      size * uniform(g, 0.17, 0.28),
+                      uniform(g, 0.6, 1.2)};
   int64_t lad = add_branch(g, &plan, split);
   bool dominant = chance(g, 0.15);
   double reach = dominant ? 178 : uniform(g, 85, 155);
@@ -321,18 +331,23 @@ static void grow_left(grower *g)
 static void grow_right(grower *g)
 {
   double size = uniform(g, 0.032, 0.043) * g->calibre, crux = uniform(g, -186, -170);
-  place ostium = degrees(uniform(g, 110, 119), uniform(g, -42, -30), uniform(g, 0.78, 0.88));
+  place ostium =
+      degrees(uniform(g, 110, 119), uniform(g, -42, -30), uniform(g, 0.78, 0.88));
   double sweep = uniform(g, 0.98, 1.1);
-  branch_plan plan = {-1, 0, degrees(uniform(g, 96, 112), -98, sweep),
-                      degrees(uniform(g, 96, 104), crux, uniform(g, 0.92, 1.0)), size,
-                      size * uniform(g, 0.62, 0.8), uniform(g, 0.5, 1.25)};
+  branch_plan plan = {-1,
+                      0,
+                      degrees(uniform(g, 96, 112), -98, sweep),
+                      degrees(uniform(g, 96, 104), crux, uniform(g, 0.92, 1.0)),
+                      size,
+                      size * uniform(g, 0.62, 0.8),
+                      uniform(g, 0.5, 1.25)};
   int64_t trunk = add_branch(g, &plan, ostium);
   double pda = uniform(g, -12, 12);
   side_branch(g, trunk, 1, degrees(uniform(g, 28, 55), -180 + pda, uniform(g, 0.95, 1)),
               size * uniform(g, 0.4, 0.58), 0.008, uniform(g, 0.6, 1.5));
-  int64_t plv = side_branch(g, trunk, 1,
-                            degrees(uniform(g, 84, 102), uniform(g, -245, -215), 0.97),
-                            size * uniform(g, 0.42, 0.62), 0.010, uniform(g, 0.7, 1.5));
+  int64_t plv =
+      side_branch(g, trunk, 1, degrees(uniform(g, 84, 102), uniform(g, -245, -215), 0.97),
+                  size * uniform(g, 0.42, 0.62), 0.010, uniform(g, 0.7, 1.5));
   int64_t laterals = 1 + lm_rng_below(g->rng, 3);
   for (int64_t k = 0; k < laterals; k++) {
     side_branch(g, plv, 0.25 + 0.25 * (double)k + uniform(g, 0, 0.1),
@@ -340,8 +355,8 @@ static void grow_right(grower *g)
                 size * uniform(g, 0.26, 0.42), 0.008, uniform(g, 0.7, 1.8));
   }
   side_branch(g, trunk, uniform(g, 0.03, 0.09),
-              degrees(uniform(g, 72, 92), uniform(g, -18, 0), 1.05), uniform(g, 0.009, 0.015),
-              0.007, uniform(g, 0.8, 2));
+              degrees(uniform(g, 72, 92), uniform(g, -18, 0), 1.05),
+              uniform(g, 0.009, 0.015), 0.007, uniform(g, 0.8, 2));
   side_branch(g, trunk, uniform(g, 0.05, 0.12),
               degrees(uniform(g, 130, 150), uniform(g, -85, -60), 1),
               uniform(g, 0.008, 0.013), 0.007, uniform(g, 0.8, 2));
@@ -354,13 +369,13 @@ static void grow_right(grower *g)
   }
 }
 
-/* Orthonormal heart axes with a little patient variation, and the beam's direction from the
- * usual angulations of coronary angiography. */
+/* Orthonormal heart axes with a little patient variation, and the beam's direction from
+ * the usual angulations of coronary angiography. */
 static void choose_view(grower *g)
 {
   lm_phantom_view *v = &g->tree->view;
   static const double left_views[7][2] = {{-28, -22}, {-25, 24}, {0, -28}, {2, 30},
-                                          {45, 25}, {42, -28}, {-35, 2}};
+                                          {45, 25},   {42, -28}, {-35, 2}};
   static const double right_views[4][2] = {{42, 0}, {32, 4}, {-32, 0}, {6, 27}};
   const double *view = g->tree->left ? left_views[lm_rng_below(g->rng, 7)]
                                      : right_views[lm_rng_below(g->rng, 4)];
@@ -373,7 +388,8 @@ static void choose_view(grower *g)
   cross(toward, right, v->up);
   double apex[3] = {0.65 + uniform(g, -0.15, 0.15), -0.55 + uniform(g, -0.15, 0.15),
                     -0.5 + uniform(g, -0.15, 0.15)};
-  double front[3] = {-0.1 + uniform(g, -0.15, 0.15), -0.5 + uniform(g, -0.15, 0.15), 0.85};
+  double front[3] = {-0.1 + uniform(g, -0.15, 0.15), -0.5 + uniform(g, -0.15, 0.15),
+                     0.85};
   normalise(apex);
   double along = front[0] * apex[0] + front[1] * apex[1] + front[2] * apex[2];
   for (int i = 0; i < 3; i++) front[i] -= along * apex[i];
@@ -402,10 +418,11 @@ static void project(grower *g)
       high[a] = q[a] > high[a] ? q[a] : high[a];
     }
   }
-  double extent = high[0] - low[0] > high[1] - low[1] ? high[0] - low[0] : high[1] - low[1];
-  v->scale = uniform(g, 0.74, 1.0) / extent;
-  if (v->scale < 0.30) v->scale = 0.30;
-  if (v->scale > 0.46) v->scale = 0.46;
+  double extent =
+      high[0] - low[0] > high[1] - low[1] ? high[0] - low[0] : high[1] - low[1];
+  v->scale = uniform(g, 0.82, 1.15) / extent;
+  if (v->scale < 0.32) v->scale = 0.32;
+  if (v->scale > 0.5) v->scale = 0.5;
   v->x0 = 0.5 + uniform(g, -0.07, 0.07) - v->scale * 0.5 * (low[0] + high[0]);
   v->y0 = 0.5 + uniform(g, -0.07, 0.07) - v->scale * 0.5 * (low[1] + high[1]);
   for (int64_t b = 0; b < tree->branch_count; b++) {
@@ -439,9 +456,9 @@ lm_status lm_phantom_tree_grow(lm_phantom_tree *tree, lm_rng *rng, bool hard)
   tree->left = chance(&g, 0.62);
   choose_view(&g);
   g.tortuosity = uniform(&g, 0.5, 1.7);
-  g.twigs = hard ? uniform(&g, 1.8, 3.8) : uniform(&g, 1.0, 2.4);
-  g.calibre = hard ? 0.95 : 1.22;
-  g.fade = hard ? 0.6 : 0.35;
+  g.twigs = hard ? uniform(&g, 1.8, 3.8) : uniform(&g, 1.4, 3.2);
+  g.calibre = hard ? 0.9 : 1.15;
+  g.fade = hard ? 0.6 : 0.5;
   if (tree->left) {
     grow_left(&g);
   } else {

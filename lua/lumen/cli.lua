@@ -44,8 +44,7 @@ local function environment()
   local known = { lumen = lumen, help = help, recipe = lumen.recipe }
   setmetatable(_G, { __index = function(_, name)
     if known[name] then return known[name] end
-    if name == "show" then return lumen.show end
-    local names = { "lumen", "help", "recipe", "show" }
+    local names = { "lumen", "help", "recipe" }
     for key in next, _G do names[#names + 1] = tostring(key) end
     table.sort(names)
     local near = options.nearest(tostring(name), names)

@@ -2,7 +2,7 @@
 --   local source, subset = data.source("xcad", { root = "...", split = "train" })
 --   local loader = data.loader{ source = source, subset = subset, batch = 16, size = 224, ... }
 -- A dataset is a file datasets/<name>.lua that returns
---   { name =, about =, origin =, licence =, splits = {..}, source = function(root, split, count) }
+--   { name =, about =, origin =, licence =, splits = {..}, source = function(root, split, count, size) }
 -- where source returns what the loader takes as its source, and the 1-based first and last
 -- item of the split (nil: all).
 local core = require "lumen.core"
@@ -43,9 +43,13 @@ function data.dataset(name)
   return dofile(file)
 end
 
+local extensions = { png = true, jpg = true, jpeg = true, bmp = true, pgm = true, ppm = true,
+  pnm = true }
+
+-- What the loader takes for an image: no hidden files.
 local function is_image(name)
-  return name:lower():match("%.png$") or name:lower():match("%.jpe?g$")
-    or name:lower():match("%.bmp$") or name:lower():match("%.pgm$")
+  local extension = name:match("^[^.].*%.([^.]+)$")
+  return extension and extensions[extension:lower()]
 end
 
 -- Number of image files in a folder.
@@ -74,14 +78,15 @@ end
 
 -- Source and subset (i64, 0-based items) of a dataset's name or a folder. options: root,
 -- split = "all" | "train" | "test", count (use the first count items only; 0: all),
--- held_out (share of a plain folder that is the test split).
+-- held_out (share of a plain folder that is the test split), size (what the network will see;
+-- made images are not made smaller than that).
 function data.source(name, o)
   local source, first, last
   if path.is_dir(name) then
     source, first, last = folder_source(name, { split = o.split, held_out = o.held_out or 0.3 })
   else
     local set = data.dataset(name)
-    source, first, last = set.source(o.root or "", o.split, o.count or 0)
+    source, first, last = set.source(o.root or "", o.split, o.count or 0, o.size or 224)
   end
   if o.count and o.count > 0 then last = math.min(last, first + o.count - 1) end
   return source, core.arange(first - 1, last)

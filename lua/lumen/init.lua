@@ -8,7 +8,7 @@ local parts = {
   nn = "lumen.nn", models = "lumen.models", masking = "lumen.masking",
   loss = "lumen.loss", metrics = "lumen.metrics", optim = "lumen.optim",
   schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe",
-  gradcheck = "lumen.gradcheck", picture = "lumen.picture", show = "lumen.show",
+  gradcheck = "lumen.gradcheck", picture = "lumen.picture",
 }
 
 local function unknown(name)

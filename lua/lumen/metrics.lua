@@ -1,6 +1,7 @@
--- Segmentation metrics of two binary masks of one shape (u8 or f32, [H, W] or with leading
--- dimensions of size 1; non-zero = vessel). Undefined values (0/0) are NaN; `metrics.average`
--- says what becomes of them.
+-- Segmentation metrics of two binary masks (non-zero = vessel, any dtype). Counts and the
+-- ratios of them take masks of any one shape; centre lines and surfaces need images: [H, W],
+-- or more dimensions of size 1 before these. An undefined value (0/0, a distance to an empty
+-- mask) is NaN; `metrics.average` says what becomes of it.
 local core = require "lumen.core"
 
 local metrics = {}
@@ -8,13 +9,30 @@ local metrics = {}
 local nan = 0 / 0
 
 local function binary(x)
-  return core.ne(x, 0):cast("f32")
+  return core.ne(x, 0):cast("f64")
 end
 
 local function total(x) return core.sum(x):item() end
 
+local function shape_of(x) return "[" .. table.concat(x.shape, " x ") .. "]" end
+
+-- The image behind dimensions of size 1.
+local function plane(x)
+  local n = #x.shape
+  if n < 2 or x:numel() ~= x.shape[n - 1] * x.shape[n] then
+    error(("metrics: a mask must be one image [H, W], not %s"):format(shape_of(x)), 3)
+  end
+  return x:reshape({ x.shape[n - 1], x.shape[n] })
+end
+
+local function same_size(pred, truth)
+  local a, b = shape_of(pred), shape_of(truth)
+  if a ~= b then error(("metrics: pred is %s but truth is %s"):format(a, b), 3) end
+end
+
 -- { tp, fp, fn, tn } as numbers.
 function metrics.counts(pred, truth)
+  same_size(pred, truth)
   local p, t = binary(pred), binary(truth)
   local tp, sum_p, sum_t = total(p * t), total(p), total(t)
   return { tp = tp, fp = sum_p - tp, fn = sum_t - tp, tn = p:numel() - sum_p - sum_t + tp }
@@ -22,9 +40,10 @@ end
 
 local function ratio(a, b) return b == 0 and nan or a / b end
 
+local function dice_of(c) return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn) end
+
 function metrics.dice(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
+  return dice_of(metrics.counts(pred, truth))
 end
 
 function metrics.iou(pred, truth)
@@ -42,25 +61,142 @@ function metrics.precision(pred, truth)
   return ratio(c.tp, c.tp + c.fp)
 end
 
-local function plane(x)
-  local h, w = x.shape[#x.shape - 1], x.shape[#x.shape]
-  return x:reshape({ h, w })
+function metrics.specificity(pred, truth)
+  local c = metrics.counts(pred, truth)
+  return ratio(c.tn, c.tn + c.fp)
+end
+
+function metrics.accuracy(pred, truth)
+  local c = metrics.counts(pred, truth)
+  return ratio(c.tp + c.tn, c.tp + c.tn + c.fp + c.fn)
+end
+
+function metrics.specificity(pred, truth)
+  local c = metrics.counts(pred, truth)
+  return ratio(c.tn, c.tn + c.fp)
+end
+
+function metrics.accuracy(pred, truth)
+  local c = metrics.counts(pred, truth)
+  return ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
 end
 
 -- Centre-line Dice (Shit et al. 2021) with Zhang-Suen skeletons. 0 when both parts are 0.
 function metrics.cldice(pred, truth)
+  same_size(pred, truth)
   local p, t = plane(binary(pred)), plane(binary(truth))
-  local skeleton_p = core.vision.skeletonize(p:to("u8")):to("f32")
-  local skeleton_t = core.vision.skeletonize(t:to("u8")):to("f32")
+  local skeleton_p = core.vision.skeletonize(p):to("f64")
+  local skeleton_t = core.vision.skeletonize(t):to("f64")
   local precision = ratio(total(skeleton_p * t), total(skeleton_p))
   local sensitivity = ratio(total(skeleton_t * p), total(skeleton_t))
   if precision + sensitivity == 0 then return 0.0 end
   return 2 * precision * sensitivity / (precision + sensitivity)
 end
 
--- Mean of per-image values. `empty` says what a NaN counts: "skip" leaves it out, a number
--- counts as that; the default is 1 where both masks are empty and 0 where one is.
--- rows: list of { value, both_empty }.
+-- ---- distances between surfaces, in pixels -------------------------------------------------
+
+-- From each surface pixel of one mask to the nearest of the other, both ways, as sorted lists.
+local function surface_distances(pred, truth)
+  same_size(pred, truth)
+  local p, t = plane(pred), plane(truth)
+  local lists = {}
+  for k, pair in ipairs { { p, t }, { t, p } } do
+    lists[k] = core.vision.surface_distances(pair[1], pair[2]):totable()
+    table.sort(lists[k])
+  end
+  return lists[1], lists[2]
+end
+
+local function pool(a, b)
+  local all = table.move(b, 1, #b, #a + 1, table.move(a, 1, #a, 1, {}))
+  table.sort(all)
+  return all
+end
+
+-- Percentile of a sorted list, linear between neighbours.
+local function percentile(sorted, percent)
+  local rank = percent / 100 * (#sorted - 1)
+  local below = math.floor(rank)
+  local low, high = sorted[below + 1], sorted[math.min(below + 2, #sorted)]
+  return low + (high - low) * (rank - below)
+end
+
+local function sum_of(list)
+  local sum = 0.0
+  for _, v in ipairs(list) do sum = sum + v end
+  return sum
+end
+
+-- Hausdorff distance. NaN when a mask is empty, as for the two below.
+function metrics.hd(pred, truth)
+  local a, b = surface_distances(pred, truth)
+  if #a == 0 or #b == 0 then return nan end
+  return math.max(a[#a], b[#b])
+end
+
+-- 95th percentile of the surface distances: of both directions together (pooled = true, the
+-- default, as in medpy), or the larger of the two directions' (pooled = false, as in MONAI).
+function metrics.hd95(pred, truth, o)
+  local a, b = surface_distances(pred, truth)
+  if #a == 0 or #b == 0 then return nan end
+  if not o or o.pooled ~= false then return percentile(pool(a, b), 95) end
+  return math.max(percentile(a, 95), percentile(b, 95))
+end
+
+-- Average symmetric surface distance: the mean of the two directions' means (default, as in
+-- medpy), or the mean over all distances of both (pooled = true).
+function metrics.assd(pred, truth, o)
+  local a, b = surface_distances(pred, truth)
+  if #a == 0 or #b == 0 then return nan end
+  if o and o.pooled then return (sum_of(a) + sum_of(b)) / (#a + #b) end
+  return (sum_of(a) / #a + sum_of(b) / #b) / 2
+end
+
+-- ---- evaluation ----------------------------------------------------------------------------
+
+-- The value below which `share` (0..1) of the sorted list lies, between neighbours linearly.
+local function quantile(sorted, share)
+  local at = share * (#sorted - 1)
+  local low = math.tointeger(at // 1)
+  local a, b = sorted[low + 1], sorted[math.min(low + 2, #sorted)]
+  return a + (b - a) * (at - low)
+end
+
+local function mean(list)
+  local sum = 0
+  for _, v in ipairs(list) do sum = sum + v end
+  return sum / #list
+end
+
+-- Distances in pixels between the surfaces of two masks: every surface pixel to the nearest
+-- one of the other mask. hd: the largest; hd95: 95 % of both directions together lie below;
+-- hd95_max: the larger of the two directions' own; asd_pred, asd_truth: the directions' means;
+-- assd: the mean of those; assd_pooled: the mean of all distances. All NaN when a mask is empty.
+function metrics.surface(pred, truth)
+  local p, t = plane(binary(pred)):to("u8"), plane(binary(truth)):to("u8")
+  local names = { "hd", "hd95", "hd95_max", "asd_pred", "asd_truth", "assd", "assd_pooled" }
+  local result = {}
+  for _, name in ipairs(names) do result[name] = nan end
+  if total(p:to("f32")) == 0 or total(t:to("f32")) == 0 then return result end
+  local from_p = core.vision.surface_distances(p, t):totable()
+  local from_t = core.vision.surface_distances(t, p):totable()
+  local all = table.move(from_p, 1, #from_p, 1, {})
+  table.move(from_t, 1, #from_t, #all + 1, all)
+  for _, list in ipairs { from_p, from_t, all } do table.sort(list) end
+  result.hd, result.hd95 = all[#all], quantile(all, 0.95)
+  result.hd95_max = math.max(quantile(from_p, 0.95), quantile(from_t, 0.95))
+  result.asd_pred, result.asd_truth = mean(from_p), mean(from_t)
+  result.assd = (result.asd_pred + result.asd_truth) / 2
+  result.assd_pooled = mean(all)
+  return result
+end
+
+function metrics.hd95(pred, truth) return metrics.surface(pred, truth).hd95 end
+function metrics.assd(pred, truth) return metrics.surface(pred, truth).assd end
+
+-- Mean of per-image values. `empty` says what a NaN counts: "skip" leaves it out (distances
+-- need that), a number counts as that; the default is 1 where both masks are empty and 0 where
+-- one is. rows: list of { value, both_empty }. NaN when nothing is left.
 function metrics.average(rows, empty)
   local sum, count = 0, 0
   for _, row in ipairs(rows) do
@@ -77,14 +213,13 @@ function metrics.average(rows, empty)
   return count > 0 and sum / count or nan
 end
 
--- Per-image dice and cldice of logits or probabilities thresholded by the caller:
--- pred, truth [N, 1, H, W]. Appends to `into` = { dice = rows, cldice = rows }.
+-- Per-image dice and cldice of masks pred, truth [N, 1, H, W]. Appends to `into` = { dice = rows, cldice = rows }.
 function metrics.collect(into, pred, truth)
   for i = 1, pred.shape[1] do
     local p, t = plane(pred:select(1, i)), plane(truth:select(1, i))
     local c = metrics.counts(p, t)
     local both_empty = c.tp + c.fp + c.fn == 0
-    table.insert(into.dice, { ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn), both_empty })
+    table.insert(into.dice, { dice_of(c), both_empty })
     table.insert(into.cldice, { metrics.cldice(p, t), both_empty })
   end
 end

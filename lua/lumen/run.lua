@@ -29,12 +29,13 @@ local most_skipped = 20 -- updates in a row with a non-finite loss or gradient
 local function open(recipe, overrides)
   local o = recipe:resolve(overrides)
   local dir = o.out ~= "" and o.out or directory.fresh(recipe, o)
-  local lock, file = directory.claim(dir, o.resume), dir .. "/options.lua"
+  local file = dir .. "/options.lua"
   if o.resume and core.fs.exists(file) then
     local saved = options.undump(core.fs.read(file), file)
     o = recipe:resolve(overrides, saved)
     directory.check_same(recipe, o, saved, dir)
   end
+  local lock = directory.claim(dir, o.resume)
   rawset(o, "out", dir)
   core.fs.write(file, options.dump(recipe.rows, o))
   return setmetatable({ dir = dir, lock = lock, o = o, recipe = recipe, step_count = 0,

@@ -1,12 +1,13 @@
--- conv.lua: convolution and pooling at the shapes of UNeXt-S, a patch embedding and a U-Net:
--- forward, gradient of the input and of the weight, in milliseconds, GFLOP/s with the share of
--- the machine's own sgemm, and GB/s of the tensors that must be read and written, with the share
--- of the bandwidth that a copy reaches.
+-- conv.lua: convolution and pooling at the shapes of UNeXt-S, a patch embedding and a
+-- U-Net: forward, gradient of the input and of the weight, in milliseconds, GFLOP/s with
+-- the share of the machine's own sgemm, and GB/s of the tensors that must be read and
+-- written, with the share of the bandwidth that a copy reaches.
 --
 --   build/lumen tests/bench/conv.lua [batch]
 --
--- Every shape is verified before it is timed: one output pixel against its definition, and both
--- gradients through <conv(x), g> = <x, gradient of x> = <weight, gradient of weight>.
+-- Every shape is verified before it is timed: one output pixel against its definition,
+-- and both gradients through
+-- <conv(x), g> = <x, gradient of x> = <weight, gradient of weight>.
 local lumen = require "lumen"
 
 local batch = tonumber(arg and arg[1] or 8)
@@ -49,7 +50,8 @@ end
 local function verify(name, x, weight, y, g, gx, gw, o)
   local s, k = x.shape, weight.shape
   local group = k[1] // (o.groups or 1)
-  local channel, row, column = k[1], y.shape[3] // 2, y.shape[4] // 2 -- 1-based output pixel
+  -- 1-based output pixel
+  local channel, row, column = k[1], y.shape[3] // 2, y.shape[4] // 2
   local first = (channel - 1) // group * k[2]
   local sum, scale = 0, 0
   for c = 1, k[2] do
@@ -68,7 +70,8 @@ local function verify(name, x, weight, y, g, gx, gw, o)
   local value = (y * g):to("f64"):sum():item()
   local size = (y * g):abs():to("f64"):sum():item()
   close((x * gx):to("f64"):sum():item(), value, size, name .. ": gradient of the input")
-  close((weight * gw):to("f64"):sum():item(), value, size, name .. ": gradient of the weight")
+  close((weight * gw):to("f64"):sum():item(), value, size,
+    name .. ": gradient of the weight")
 end
 
 -- The backward pass to one leaf alone.
@@ -85,9 +88,10 @@ local function backward_time(leaf, other, forward, g)
 end
 
 local function report(name, what, seconds, flops, bytes)
-  print(("%-22s %-7s %8.3f ms %7.1f GFLOP/s (%3.0f %%) %6.1f GB/s (%3.0f %%)"):format(name, what,
-    seconds * 1e3, flops / seconds / 1e9, 100 * flops / seconds / peak, bytes / seconds / 1e9,
-    100 * bytes / seconds / bandwidth))
+  local format = "%-22s %-7s %8.3f ms %7.1f GFLOP/s (%3.0f %%) %6.1f GB/s (%3.0f %%)"
+  print(format:format(name, what, seconds * 1e3,
+    flops / seconds / 1e9, 100 * flops / seconds / peak,
+    bytes / seconds / 1e9, 100 * bytes / seconds / bandwidth))
 end
 
 local function conv(name, channels, out, side, kernel, o)
@@ -131,7 +135,8 @@ for _, shape in ipairs { { 8, 224 }, { 16, 112 }, { 32, 56 } } do
   local y = forward()
   local windows = x:reshape { batch * channels, side // 2, 2, side // 2, 2 }
   local expected = windows:max { dims = { 3, 5 } }
-  assert(y:reshape(expected.shape):eq(expected):to("f32"):mean():item() == 1, "max_pool2d")
+  assert(y:reshape(expected.shape):eq(expected):to("f32"):mean():item() == 1,
+    "max_pool2d")
   local name = ("max_pool2d %d @%d"):format(channels, side)
   local bytes = 4 * (numel(x.shape) + numel(y.shape))
   report(name, "forward", best_of(forward), 3 * numel(y.shape), bytes)

@@ -1,6 +1,5 @@
 -- The tiny VasoMIM: masks, latent, predictions, reconstructions, both losses, all gradients
--- and three AdamW steps against reference tensors; integer arithmetic and the frequencies of
--- the mask sampler.
+-- and three AdamW steps against reference tensors; integer arithmetic of the masking.
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
@@ -166,51 +165,6 @@ function TestVasomim.test_integer_arithmetic()
     local share = lumen.schedule.linear(first, last, epoch + 1, epochs)
     local keep, masked, guided = masking.counts(math.tointeger(length), ratio, share)
     lu.assertEquals({ keep, masked, guided }, { row[7], row[8], row[9] })
-  end
-end
-
--- Frequencies of masked patches against a large run of the reference sampler: two binomial
--- samples of the same law differ by a z score of about 1.
-TestSampler = {}
-
-local function frequencies(guide, ratio, share, draws)
-  local count = 500
-  local batch = guide:expand(count, 1, 56, 56):contiguous()
-  local rng = { seed = 3, stream = "frequencies", step = 0, counter = 0 }
-  local total = lumen.zeros({ 196 })
-  for _ = 1, draws // count do
-    local m = masking.guided(batch, { ratio = ratio, share = share, grid = { 14, 14 }, rng = rng })
-    lu.assertEquals(m.mask:sum(2):min():item(), 196.0 - masking.counts(196, ratio, 0))
-    lu.assertEquals(m.mask:sum(2):max():item(), 196.0 - masking.counts(196, ratio, 0))
-    total = total + m.mask:sum(1)
-  end
-  return total:totable()
-end
-
-local function check_frequencies(g, map, ratio, alpha)
-  local key = ("%s.mr%s.a%s."):format(map, ratio == 0.5 and "50" or "75", alpha)
-  if not g[key .. "count_big"] then return end
-  local expected, n_big = g[key .. "count_big"]:totable(), g[key .. "n_big"]:item()
-  local draws = 4000
-  local counts = frequencies(g[map .. ".guidance_map"], ratio, tonumber(alpha) / 100, draws)
-  local squares = 0
-  for i = 1, 196 do
-    local p, q = counts[i] / draws, expected[i] / n_big
-    local mean = (counts[i] + expected[i]) / (draws + n_big)
-    local sd = math.sqrt(math.max(mean * (1 - mean), 1e-12) * (1 / draws + 1 / n_big))
-    local z = (p - q) / sd
-    lu.assertTrue(math.abs(z) < 4.5 or p == q, ("%s patch %d: %.4f, expected %.4f"):format(key, i, p, q))
-    squares = squares + z * z
-  end
-  lu.assertTrue(math.sqrt(squares / 196) < 1.25, key .. math.sqrt(squares / 196))
-end
-
-for _, map in ipairs { "dense", "sparse", "zero" } do
-  TestSampler["test_" .. map] = function()
-    local g = lumen.load(helper.need_shared("golden/d_masking.safetensors"))
-    for _, ratio in ipairs { 0.5, 0.75 } do
-      for _, alpha in ipairs { "00", "25", "50" } do check_frequencies(g, map, ratio, alpha) end
-    end
   end
 end
 

@@ -1,6 +1,6 @@
--- conv_test.lua: conv2d and conv_transpose2d against loops over their definition, in each of
--- the ways they are computed: direct, through the BLAS (1 x 1, patches), in bands of a large
--- image, with several small images at once.
+-- conv_test.lua: conv2d and conv_transpose2d against loops over their definition, in each
+-- of the ways they are computed: direct, through the BLAS (1 x 1, patches), in bands of a
+-- large image, with several small images at once.
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
@@ -26,8 +26,8 @@ local function zeros(n, c, h, w, bias)
   return t
 end
 
--- Calls visit(image, group, wide y, wide x, narrow y, narrow x, kernel y, kernel x) for each
--- pair of pixels that a convolution connects; sizes are {rows, columns}.
+-- Calls visit(image, group, wide y, wide x, narrow y, narrow x, kernel y, kernel x) for
+-- each pair of pixels that a convolution connects; sizes are {rows, columns}.
 local function each_tap(images, groups, wide, narrow, kernel, o, visit)
   local sy, sx = pair(o.stride, 1)
   local py, px = pair(o.padding, 0)
@@ -79,7 +79,8 @@ local function conv_transpose(o)
     local stride, padding = { pair(o.stride, 1) }, { pair(o.padding, 0) }
     local dilation, extra = { pair(o.dilation, 1) }, { pair(o.output_padding, 0) }
     for d = 1, 2 do
-      size[d] = (s[d + 2] - 1) * stride[d] - 2 * padding[d] + dilation[d] * (k[d + 2] - 1) +
+      size[d] = (s[d + 2] - 1) * stride[d] - 2 * padding[d] + dilation[d] * (k[d + 2] -
+        1) +
         extra[d] + 1
     end
     local out = zeros(s[1], k[2] * groups, size[1], size[2], bias and bias:totable())
@@ -114,9 +115,11 @@ helper.op("conv2d", {
   row(conv, { 1, 2, 5, 36 }, { 3, 2, 3, 3 }, 3, { padding = 1 }), -- wider than a tile
   row(conv, { 1, 1, 1, 1 }, { 1, 1, 1, 1 }, nil, {}),
   row(conv, { 1, 3, 7, 8 }, { 9, 3, 2, 3 }, 9, { stride = 2, padding = { 0, 1 } }),
-  row(conv, { 2, 2, 9, 7 }, { 3, 2, 3, 2 }, nil, { stride = { 3, 2 }, padding = { 2, 0 } }),
+  row(conv, { 2, 2, 9, 7 }, { 3, 2, 3, 2 }, nil,
+    { stride = { 3, 2 }, padding = { 2, 0 } }),
   row(conv, { 1, 2, 8, 9 }, { 2, 2, 3, 3 }, 2, { dilation = 2, padding = 2 }),
-  row(conv, { 1, 2, 9, 8 }, { 2, 2, 3, 2 }, 2, { dilation = { 2, 3 }, stride = 2, padding = 3 }),
+  row(conv, { 1, 2, 9, 8 }, { 2, 2, 3, 2 }, 2,
+    { dilation = { 2, 3 }, stride = 2, padding = 3 }),
   row(conv, { 2, 4, 5, 6 }, { 6, 2, 3, 3 }, 6, { groups = 2, padding = 1 }),
   row(conv, { 3, 5, 6, 4 }, { 5, 1, 3, 3 }, 5, { groups = 5, padding = 1 }), -- depthwise
   row(conv, { 2, 3, 5, 5 }, { 6, 1, 3, 3 }, nil, { groups = 3, stride = 2, padding = 1 }),
@@ -126,8 +129,11 @@ helper.op("conv2d", {
   row(conv, { 1, 4, 7, 5 }, { 16, 4, 2, 2 }, nil, { stride = 3 }), -- patches with gaps
   row(conv, { 2, 4, 3, 3 }, { 16, 4, 3, 3 }, 16, {}), -- one position
   row(conv, { 1, 2, 4, 5 }, { 3, 2, 1, 1 }, 3, { stride = 2 }),
-  row(conv, { 1, 1, 3, 3 }, { 1, 1, 2, 2 }, 1, { padding = 4 }), -- more padding than kernel
+  -- more padding than kernel
+  row(conv, { 1, 1, 3, 3 }, { 1, 1, 2, 2 }, 1, { padding = 4 }),
   row(conv, { 1, 1, 4, 3 }, { 2, 1, 2, 2 }, 2, { stride = 1000000, padding = 1 }),
+  row(conv, { 1, 1, 4, 3 }, { 2, 1, 2, 2 }, 2, { stride = 100000, padding = 100000 }),
+  row(conv, { 1, 1, 5, 6 }, { 2, 1, 3, 3 }, 2, { dilation = 3, padding = 4, stride = 7 }),
   shape_row({ 0, 3, 5, 5 }, { 2, 3, 3, 3 }, { padding = 1 }, { 0, 2, 5, 5 }),
   shape_row({ 2, 3, 5, 5 }, { 0, 3, 3, 3 }, {}, { 2, 0, 3, 3 }),
 })
@@ -139,9 +145,11 @@ helper.op("conv_transpose2d", {
     { stride = 2, padding = 1, output_padding = 1 }),
   row(conv_transpose, { 1, 4, 3, 3 }, { 4, 3, 2, 3 }, 6,
     { stride = { 3, 2 }, output_padding = { 2, 0 }, groups = 2 }),
-  row(conv_transpose, { 1, 2, 3, 4 }, { 2, 2, 3, 2 }, 2, { dilation = 2, stride = 3, padding = 2 }),
+  row(conv_transpose, { 1, 2, 3, 4 }, { 2, 2, 3, 2 }, 2,
+    { dilation = 2, stride = 3, padding = 2 }),
   row(conv_transpose, { 2, 16, 2, 3 }, { 16, 18, 1, 1 }, 18, {}), -- a product of matrices
-  row(conv_transpose, { 1, 1, 1, 1 }, { 1, 1, 1, 1 }, nil, { stride = 3, output_padding = 2 }),
+  row(conv_transpose, { 1, 1, 1, 1 }, { 1, 1, 1, 1 }, nil,
+    { stride = 3, output_padding = 2 }),
   shape_row({ 0, 3, 4, 4 }, { 3, 2, 2, 2 }, { stride = 2 }, { 0, 2, 8, 8 }),
 })
 
@@ -154,24 +162,35 @@ end
 helper.error("conv2d", error_row({ 3, 5, 5 }, { 2, 3, 3, 3 }), "conv2d: x")
 helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3 }), "conv2d: weight")
 helper.error("conv2d", error_row({ 1, 4, 5, 5 }, { 2, 3, 3, 3 }),
-  "conv2d: weight has shape [2 x 3 x 3 x 3] but x has 4 channels in 1 group(s) (x: f32 cpu [1 x 4 x 5 x 5])")
+  "conv2d: weight has shape [2 x 3 x 3 x 3] but x has 4 channels in 1 group(s) " ..
+  "(x: f32 cpu [1 x 4 x 5 x 5])")
 helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, {}, 3), "conv2d: bias")
 helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 7, 3 }, { padding = 0 }),
   "conv2d: a kernel of 7 x 3")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 0, 3 }), "conv2d: weight has an empty kernel")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 1, 3, 3 }, { groups = 2 }), "conv2d: groups=2")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { groups = 0 }), "conv2d: groups")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { stride = 0 }), "conv2d: stride")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { stride = 2 ^ 40 // 1 | 0 }),
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 0, 3 }),
+  "conv2d: weight has an empty kernel")
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 1, 3, 3 }, { groups = 2 }),
+  "conv2d: groups=2")
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { groups = 0 }),
+  "conv2d: groups")
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { stride = 0 }),
+  "conv2d: stride")
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { stride = 1 << 40 }),
   "is too large")
-helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 }, { padding = { 1, 2, 3 } }),
-  "conv2d: padding")
+helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 },
+  { padding = { 1, 2, 3 } }), "conv2d: padding")
+local huge = (1 << 31) - 1
+for _, stride in ipairs { 1, huge } do
+  helper.error("conv2d", error_row({ 1, 3, 5, 5 }, { 2, 3, 3, 3 },
+    { padding = huge, dilation = huge, stride = stride }), "needs a workspace of")
+end
 helper.error("conv_transpose2d", error_row({ 1, 3, 4, 4 }, { 3, 2, 2, 2 },
-  { stride = 2, output_padding = 2 }), "conv_transpose2d: output_padding 2 x 2 must be smaller")
+  { stride = 2, output_padding = 2 }),
+  "conv_transpose2d: output_padding 2 x 2 must be smaller")
 helper.error("conv_transpose2d", error_row({ 1, 4, 4, 4 }, { 3, 2, 2, 2 }),
   "conv_transpose2d: weight has shape [3 x 2 x 2 x 2] but x has 4 channels")
-helper.error("conv_transpose2d", error_row({ 1, 3, 2, 2 }, { 3, 2, 2, 2 }, { padding = 3 }),
-  "conv_transpose2d: nothing is left")
+helper.error("conv_transpose2d", error_row({ 1, 3, 2, 2 }, { 3, 2, 2, 2 },
+  { padding = 3 }), "conv_transpose2d: nothing is left")
 
 -- Sizes that the loops above would take too long for, against smaller calls.
 TestLargeImages = {}
@@ -181,7 +200,8 @@ local function randn(shape, seed)
 end
 
 local function check_crop(o, channels, out, height, width)
-  local x, weight = randn({ 1, channels, height, width }, 1), randn({ out, channels, 3, 3 }, 2)
+  local x, weight = randn({ 1, channels, height, width }, 1), randn({ out, channels, 3,
+    3 }, 2)
   local whole = lumen.conv2d(x, weight, nil, o)
   local rows, columns = whole.shape[3], whole.shape[4]
   for _, first in ipairs { 2, rows // 3, rows - 9 } do -- rows of the result
@@ -189,7 +209,8 @@ local function check_crop(o, channels, out, height, width)
     local part = lumen.conv2d(x:slice(3, y, y + 8 * o.stride + 2), weight, nil,
       { stride = o.stride, padding = { 0, o.padding } })
     lu.assertEquals(part.shape, { 1, out, 9, columns })
-    helper.assert_close(whole:slice(3, first, first + 8), part, 1e-12, "rows from " .. first)
+    helper.assert_close(whole:slice(3, first, first + 8), part, 1e-12,
+      "rows from " .. first)
   end
 end
 
@@ -207,7 +228,8 @@ local function check_adjoint(x_shape, weight_shape, o)
   local value = (y * gy):sum()
   value:backward()
   helper.assert_close((x:detach() * x.grad):sum(), value:detach(), 1e-10, "input")
-  helper.assert_close((weight:detach() * weight.grad):sum(), value:detach(), 1e-10, "weight")
+  helper.assert_close((weight:detach() * weight.grad):sum(), value:detach(), 1e-10,
+    "weight")
 end
 
 function TestLargeImages.test_adjoint()

@@ -68,7 +68,8 @@ helper.op("mul", pairs_of_shapes(normal, each(function(a, b) return a * b end)))
 helper.op("div", pairs_of_shapes(positive, each(function(a, b) return a / b end)))
 helper.op("pow", pairs_of_shapes(positive, each(function(a, b) return a ^ b end)))
 helper.op("pow", {
-  { args = { randn { 40 }, values(2.0) }, constant = { [2] = true }, ref = each(function(a) return a * a end) },
+  { args = { randn { 40 }, values(2.0) }, constant = { [2] = true },
+    ref = each(function(a) return a * a end) },
   { args = { randn { 5 }, values { 3.0, 1.0, 0.0, -1.0, -2.0 } }, constant = { [2] = true },
     ref = each(function(a, b) return a ^ b end) },
 })
@@ -207,7 +208,8 @@ helper.op("clamp", {
     ref = each(function(x) return math.min(math.max(x, -0.5), 0.7) end) },
   { args = { randn { 3, 5 } }, options = { min = 0.1 },
     ref = each(function(x) return math.max(x, 0.1) end) },
-  { args = { randn { 7 } }, options = { max = 0 }, ref = each(function(x) return math.min(x, 0) end) },
+  { args = { randn { 7 } }, options = { max = 0 },
+    ref = each(function(x) return math.min(x, 0) end) },
   { args = { randn { 7 } }, options = { min = 2, max = 1 }, ref = each(function() return 1 end),
     grad = false },
   { args = { randn { 7 } }, ref = each(function(x) return x end) },

@@ -9,7 +9,7 @@ local function pair(value, default)
   return value
 end
 
--- reduce(image, first row, last row, first column, last column) over each window, 1-based.
+-- reduce(image, first row, last row, first column, last column) of each window, 1-based.
 local function pool(x, size, window, reduce)
   local out, images = {}, x:totable()
   for n, image in ipairs(images) do
@@ -47,7 +47,9 @@ local function fixed(o, reduce)
     local stride = pair(o.stride, 0)
     if stride[1] == 0 then stride = size end
     local out = {}
-    for d = 1, 2 do out[d] = (x.shape[d + 2] + 2 * padding[d] - size[d]) // stride[d] + 1 end
+    for d = 1, 2 do
+      out[d] = (x.shape[d + 2] + 2 * padding[d] - size[d]) // stride[d] + 1
+    end
     return pool(x, out, function(d, i)
       local first = (i - 1) * stride[d] - padding[d] + 1
       return math.max(first, 1), math.min(first + size[d] - 1, x.shape[d + 2])
@@ -92,7 +94,8 @@ helper.op("max_pool2d", {
   max_row({ 1, 2, 7, 9 }, { size = { 2, 3 }, stride = { 3, 4 }, padding = { 1, 0 } }),
   max_row({ 1, 2, 4, 1 }, { size = { 4, 1 } }),
   max_row({ 1, 1, 2, 2 }, { size = 5, padding = 2 }),
-  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 }, shape = { 0, 3, 2, 2 } },
+  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 },
+    shape = { 0, 3, 2, 2 } },
 })
 
 helper.op("avg_pool2d", {
@@ -100,7 +103,8 @@ helper.op("avg_pool2d", {
   avg_row({ 1, 2, 6, 5 }, { size = 3, stride = 1, padding = 1 }),
   avg_row({ 1, 2, 7, 9 }, { size = { 2, 3 }, stride = { 3, 4 }, padding = { 1, 0 } }),
   avg_row({ 1, 2, 5, 5 }, { size = 5 }),
-  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 }, shape = { 0, 3, 2, 2 } },
+  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 },
+    shape = { 0, 3, 2, 2 } },
 })
 
 helper.op("adaptive_avg_pool2d", {
@@ -108,14 +112,18 @@ helper.op("adaptive_avg_pool2d", {
   adaptive_row({ 1, 2, 4, 4 }, { size = 1 }),
   adaptive_row({ 1, 2, 3, 2 }, { size = { 5, 4 } }),
   adaptive_row({ 1, 1, 6, 6 }, { size = { 2, 3 } }),
-  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 }, shape = { 0, 3, 2, 2 } },
+  { args = { helper.randn { 0, 3, 4, 4 } }, options = { size = 2 },
+    shape = { 0, 3, 2, 2 } },
 })
 
-local function error_row(shape, o) return { args = { helper.randn(shape) }, options = o } end
+local function error_row(shape, o)
+  return { args = { helper.randn(shape) }, options = o }
+end
 
 helper.error("max_pool2d", error_row({ 2, 4, 4 }, { size = 2 }), "max_pool2d: x")
 helper.error("max_pool2d", error_row({ 1, 2, 4, 4 }, { size = 5 }),
-  "max_pool2d: size 5 x 5 is larger than the image with padding 0 x 0 (x: f32 cpu [1 x 2 x 4 x 4])")
+  "max_pool2d: size 5 x 5 is larger than the image with padding 0 x 0 " ..
+  "(x: f32 cpu [1 x 2 x 4 x 4])")
 helper.error("max_pool2d", error_row({ 1, 2, 4, 4 }, { size = 2, padding = 2 }),
   "max_pool2d: padding 2 x 2 must be at most half of size 2 x 2")
 helper.error("avg_pool2d", error_row({ 1, 2, 4, 4 }, { size = 0 }), "avg_pool2d: size")

@@ -15,8 +15,9 @@ end
 helper.op("uniform_", samples())
 helper.op("normal_", samples())
 helper.op("trunc_normal_", samples())
-local masks = { { args = { randn { 3, 5 } }, options = { p = 0.5 }, shape = { 3, 5 }, grad = false },
-                { args = { randn { 0, 4 } }, options = { p = 0.5 }, shape = { 0, 4 } } }
+local masks = {
+  { args = { randn { 3, 5 } }, options = { p = 0.5 }, shape = { 3, 5 }, grad = false },
+  { args = { randn { 0, 4 } }, options = { p = 0.5 }, shape = { 0, 4 } } }
 helper.op("dropout", masks)
 helper.op("drop_path", masks)
 

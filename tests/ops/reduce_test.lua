@@ -74,7 +74,8 @@ end
 local function layouts(make, f, unbiased)
   local cases = {
     { { 3, 5 } }, { {} }, { { 1 } }, { { 7 }, { dims = 1 } },
-    { { 3, 5 }, { dims = 1 } }, { { 3, 5 }, { dims = 2 } }, { { 3, 5 }, { dims = -1, keepdim = true } },
+    { { 3, 5 }, { dims = 1 } }, { { 3, 5 }, { dims = 2 } },
+    { { 3, 5 }, { dims = -1, keepdim = true } },
     { { 2, 3, 4 }, { dims = 2 } }, { { 2, 3, 4 }, { dims = { 1, 3 } } },
     { { 2, 3, 4 }, { dims = { 2, 3 }, keepdim = true } }, { { 2, 3, 2, 3 }, { dims = { 1, 3 } } },
     { { 2, 3, 2, 3 }, { dims = { 2, -1 } } }, { { 2, 1, 3 }, { dims = 2 } },
@@ -103,7 +104,8 @@ local function apart(shape, seed) return distinct(shape, 0.25, seed) end
 
 helper.op("sum", layouts(normal, sum))
 helper.op("sum", {
-  { args = { randn { 0, 5 } }, options = { dims = 1 }, ref = function() return { 0, 0, 0, 0, 0 } end },
+  { args = { randn { 0, 5 } }, options = { dims = 1 },
+    ref = function() return { 0, 0, 0, 0, 0 } end },
   { args = { randn { 0, 5 } }, options = { dims = 2 }, shape = { 0 } },
   { args = { randn { 0 } }, ref = function() return 0 end },
 })
@@ -177,7 +179,8 @@ helper.op("cumsum", {
   { args = { randn { 0, 4 } }, options = { dim = 1 }, shape = { 0, 4 } },
 })
 
-helper.error("sum", { args = { randn { 3, 5 } }, options = { dims = 3 } }, "sum: dim 3 is out of range")
+helper.error("sum", { args = { randn { 3, 5 } }, options = { dims = 3 } },
+  "sum: dim 3 is out of range")
 helper.error("sum", { args = { randn { 3, 5 } }, options = { dims = { 1, -2 } } },
   "sum: dim 1 is given twice")
 helper.error("mean", { args = { integers({ 3 }, 0, 5) } }, "mean: x must be f32, f64 or bf16")
