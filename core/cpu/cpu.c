@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define CLASSES 0 /* no reuse: the sanitizer is to see every use after free */
@@ -36,6 +37,17 @@ static int size_class(size_t bytes, size_t *rounded)
   return 16 + shift * 8 + (int)(eighths - 8);
 }
 
+/* Large blocks ask for huge pages: a matrix product walks down columns that lie thousands of
+ * bytes apart, and with small pages every step would miss the TLB. */
+static void *fresh_block(size_t bytes)
+{
+  enum { HUGE_PAGE = 1 << 21 };
+  if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
+  void *fresh = aligned_alloc(HUGE_PAGE, bytes);
+  if (fresh) madvise(fresh, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only a wish */
+  return fresh;
+}
+
 static lm_status cpu_alloc(lm_device *d, size_t bytes, void **out)
 {
   LM_TRY(lm_blas_load());
@@ -48,7 +60,7 @@ static lm_status cpu_alloc(lm_device *d, size_t bytes, void **out)
     *out = b;
     return LM_OK;
   }
-  *out = rounded >= bytes ? aligned_alloc(64, rounded) : NULL;
+  *out = rounded >= bytes ? fresh_block(rounded) : NULL;
   return *out ? LM_OK : lm_fail(LM_ERR_MEMORY, "the system gave no %zu bytes", bytes);
 }
 
