@@ -41,7 +41,7 @@ static bool is_file(const char *folder, const char *name)
 static bool find_home(const char *binary_folder, char *home, size_t size)
 {
   static const char *const places[] = {"..", "../share/lumen", "../../share/lumen",
-                                       "../../../../share/lumen", "."};
+                                       "../../../share/lumen", "../../../../share/lumen", "."};
   for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
     char candidate[PATH_MAX], resolved[PATH_MAX];
     int n = snprintf(candidate, sizeof candidate, "%s/%s", binary_folder, places[i]);
