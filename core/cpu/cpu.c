@@ -43,8 +43,9 @@ static void *fresh_block(size_t bytes)
 {
   enum { HUGE_PAGE = 1 << 21 };
   if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
-  void *fresh = aligned_alloc(HUGE_PAGE, bytes);
-  if (fresh) madvise(fresh, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only a wish */
+  void *fresh = NULL;
+  if (posix_memalign(&fresh, HUGE_PAGE, bytes) != 0) return NULL;
+  madvise(fresh, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only a wish */
   return fresh;
 }
 
