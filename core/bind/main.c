@@ -86,7 +86,6 @@ int main(int argc, char **argv)
     fflush(stdout);
     fprintf(stderr, "lumen: %s\n", lua_tostring(L, -1));
   }
-  if (lm_profile_on) lm_profile_print();
   lua_close(L);
   return code;
 }

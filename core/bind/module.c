@@ -16,7 +16,6 @@
 int luaopen_lumen_core(lua_State *L)
 {
   lm_check(L, lm_cpu_check());
-  lm_profile_on = getenv("LUMEN_PROFILE") != NULL;
   lua_newtable(L);
   lm_bind_tensor(L);
   lm_bind_ops(L);
@@ -26,6 +25,7 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_vision(L);
   lm_bind_phantom(L);
   lm_bind_data(L);
+  lm_bind_profile(L);
   return 1;
 }
 

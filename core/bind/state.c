@@ -327,13 +327,6 @@ static int core_time(lua_State *L)
   return 1;
 }
 
-static int core_profile(lua_State *L)
-{
-  lm_profile_on = lua_toboolean(L, 1);
-  if (!lm_profile_on) lm_profile_print();
-  return 0;
-}
-
 /* ---- interruption ---- */
 
 static volatile sig_atomic_t terminated;
@@ -510,7 +503,6 @@ static const luaL_Reg functions[] = {{"scope", core_scope},
                                      {"threads", core_threads},
                                      {"build", core_build},
                                      {"time", core_time},
-                                     {"profile", core_profile},
                                      {"catch_terminate", core_catch_terminate},
                                      {"terminated", core_terminated},
                                      {"func", core_func},

@@ -1,18 +1,17 @@
 /* apply.c: running an operation: check, infer, allocate, run the device's kernel, record.
  * Knows every rule that operations share (see op.h) and no operation by name. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
 #include "graph/op.h"
+#include "graph/profile.h"
 #include "graph/tape.h"
 #include "tensor/copy.h"
 
 volatile int lm_interrupted;
 lm_random lm_random_state;
-bool lm_profile_on;
 static bool grad_on = true;
 
 bool lm_grad_enabled(void)
@@ -74,41 +73,6 @@ lm_status lm_save(lm_call *c, int k, lm_dtype dtype, int ndim, const int64_t *sh
   LM_TRY(lm_tensor_new(c->device, dtype, ndim, shape, &c->save[k]));
   c->save[k]->storage->maker = c->op->name;
   return LM_OK;
-}
-
-/* ---- profile ---- */
-
-#define PROFILE_ROWS 512
-static struct { const lm_op *op; double seconds; int64_t calls; } profile[PROFILE_ROWS];
-
-static void profile_add(const lm_op *op, double seconds)
-{
-  int k = 0;
-  while (k < PROFILE_ROWS - 1 && profile[k].op && profile[k].op != op) k++;
-  profile[k].op = op;
-  profile[k].seconds += seconds;
-  profile[k].calls++;
-}
-
-static int profile_order(const void *a, const void *b)
-{
-  const double x = *(const double *)((const char *)a + sizeof(void *));
-  const double y = *(const double *)((const char *)b + sizeof(void *));
-  return x < y ? 1 : x > y ? -1 : 0;
-}
-
-void lm_profile_print(void)
-{
-  int n = 0;
-  double total = 0;
-  for (; n < PROFILE_ROWS && profile[n].op; n++) total += profile[n].seconds;
-  qsort(profile, (size_t)n, sizeof profile[0], profile_order);
-  fprintf(stderr, "%-28s %10s %10s %8s\n", "operation", "ms", "calls", "share");
-  for (int i = 0; i < n; i++)
-    fprintf(stderr, "%-28s %10.1f %10lld %7.1f%%\n", profile[i].op->name,
-            1e3 * profile[i].seconds, (long long)profile[i].calls,
-            100 * profile[i].seconds / (total > 0 ? total : 1));
-  memset(profile, 0, sizeof profile);
 }
 
 /* ---- running the kernel ---- */
@@ -293,7 +257,7 @@ static lm_status execute(lm_call *c, const lm_value *params)
   if (needs_kernel(c)) {
     double start = lm_profile_on ? lm_time() : 0;
     LM_TRY(run_kernel(c));
-    if (lm_profile_on) profile_add(c->op, lm_time() - start);
+    if (lm_profile_on) lm_profile_add(c, start);
   }
   return c->recording ? lm_tape_record(c, NULL) : LM_OK;
 }

@@ -75,6 +75,12 @@ enum {
   LM_OP_INTERNAL = 64 /* only called from C (backward kernels): no Lua name, not differentiable */
 };
 
+/* What a call needs at least: for the profile (graph/profile.h). */
+typedef struct lm_work {
+  double flops; /* a multiplication and an addition are two */
+  double bytes; /* read and written */
+} lm_work;
+
 typedef struct lm_op {
   const char *name, *sig, *doc;
   lm_status (*infer)(lm_call *c);
@@ -84,6 +90,9 @@ typedef struct lm_op {
   unsigned flags;
   unsigned save_in;  /* bit k: tensor argument k of the signature is needed by grad */
   unsigned save_out; /* bit k: output k is needed by grad */
+  /* Set by operations that do more than pass over their operands once: w comes with every
+   * operand read and every result written once, and no flops. */
+  void (*work)(const lm_call *c, lm_work *w);
 } lm_op;
 
 /* One call of an operation. Tensors of list arguments lie flat in `in`: argument k of the
@@ -188,9 +197,5 @@ extern lm_random lm_random_state;
 
 /* Set from a signal handler: the next lm_apply fails with LM_ERR_INTERRUPT and clears it. */
 extern volatile int lm_interrupted;
-
-/* Time, calls and work per operation when LUMEN_PROFILE is set; printed by lm_profile_print. */
-extern bool lm_profile_on;
-void lm_profile_print(void);
 
 #endif

@@ -128,6 +128,13 @@ static lm_status save_lse(lm_call *c, int64_t n, int64_t h, int64_t l)
   return lm_save(c, 0, c->in[0]->dtype == LM_F64 ? LM_F64 : LM_F32, 3, (int64_t[]){n, h, l});
 }
 
+/* `products` matrix products between all queries and keys; half of them when causal. */
+static void scores_work(double products, const lm_tensor *out, int64_t keys, bool causal,
+                        lm_work *w)
+{
+  w->flops = 2 * products * (double)lm_numel(out) * (double)keys * (causal ? 0.5 : 1);
+}
+
 /* ---- qkv_attention ---- */
 
 static heads packed_heads(const lm_call *c, const lm_tensor *qkv, int64_t count)
@@ -172,6 +179,11 @@ static lm_status qkv_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
                   LM_IN(c->in[0], c->out[0], c->save[0], gout[0]), c->param, gin);
 }
 
+static void qkv_work(const lm_call *c, lm_work *w)
+{
+  scores_work(2, c->out[0], c->in[0]->shape[1], c->param[1].i != 0, w);
+}
+
 const lm_op lm_op_qkv_attention = {
   .name = "qkv_attention",
   .sig = "qkv; heads: int, causal: bool = false",
@@ -184,6 +196,7 @@ const lm_op lm_op_qkv_attention = {
   .grad = qkv_grad,
   .save_in = 1,
   .save_out = 1,
+  .work = qkv_work,
 };
 
 static lm_status qkv_backward_infer(lm_call *c)
@@ -204,6 +217,12 @@ static lm_status qkv_backward_cpu(lm_call *c)
   return run(c, &a);
 }
 
+/* The scores again, and four gradients: of scores, values, queries and keys. */
+static void qkv_backward_work(const lm_call *c, lm_work *w)
+{
+  scores_work(5, c->in[1], c->in[0]->shape[1], c->param[1].i != 0, w);
+}
+
 const lm_op lm_op_qkv_attention_backward = {
   .name = "qkv_attention_backward",
   .sig = "qkv, out, lse, g; heads: int, causal: bool = false",
@@ -211,6 +230,7 @@ const lm_op lm_op_qkv_attention_backward = {
   .infer = qkv_backward_infer,
   .cpu = qkv_backward_cpu,
   .flags = LM_OP_INTERNAL,
+  .work = qkv_backward_work,
 };
 
 /* ---- attention ---- */
@@ -291,6 +311,11 @@ static lm_status attention_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **
   return LM_OK;
 }
 
+static void attention_work(const lm_call *c, lm_work *w)
+{
+  scores_work(2, c->out[0], c->in[1]->shape[1], c->param[1].i != 0, w);
+}
+
 const lm_op lm_op_attention = {
   .name = "attention",
   .sig = "q, k, v, mask?; heads: int, causal: bool = false, scale: float = 0",
@@ -303,6 +328,7 @@ const lm_op lm_op_attention = {
   .grad = attention_grad,
   .save_in = 15,
   .save_out = 1,
+  .work = attention_work,
 };
 
 static lm_status attention_backward_infer(lm_call *c)
@@ -323,6 +349,11 @@ static lm_status attention_backward_cpu(lm_call *c)
   return run(c, &a);
 }
 
+static void attention_backward_work(const lm_call *c, lm_work *w)
+{
+  scores_work(5, c->in[4], c->in[1]->shape[1], c->param[1].i != 0, w);
+}
+
 const lm_op lm_op_attention_backward = {
   .name = "attention_backward",
   .sig = "q, k, v, mask?, out, lse, g; heads: int, causal: bool = false, scale: float = 0",
@@ -330,4 +361,5 @@ const lm_op lm_op_attention_backward = {
   .infer = attention_backward_infer,
   .cpu = attention_backward_cpu,
   .flags = LM_OP_INTERNAL,
+  .work = attention_backward_work,
 };

@@ -152,6 +152,18 @@ static lm_status conv2d_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin
   return LM_OK;
 }
 
+/* Every element of the narrow images is worth `weights / channels` multiplications. */
+static void conv_work(const lm_tensor *narrow, const lm_tensor *weight, int64_t channels,
+                      lm_work *w)
+{
+  w->flops = 2.0 * (double)lm_numel(narrow) * (double)lm_numel(weight) / (double)channels;
+}
+
+static void conv2d_work(const lm_call *c, lm_work *w)
+{
+  conv_work(c->out[0], c->in[1], c->in[1]->shape[0], w);
+}
+
 const lm_op lm_op_conv2d = {
     .name = "conv2d",
     .sig = "x, weight, bias?; stride: ints = 1, padding: ints = 0, dilation: ints = 1, "
@@ -164,6 +176,7 @@ const lm_op lm_op_conv2d = {
     .cpu = conv2d_cpu,
     .grad = conv2d_grad,
     .save_in = 1 | 2,
+    .work = conv2d_work,
 };
 
 /* ---- conv_transpose2d ---- */
@@ -220,6 +233,11 @@ static lm_status conv_transpose2d_grad(lm_call *c, lm_tensor *const *gout,
   return LM_OK;
 }
 
+static void conv_transpose2d_work(const lm_call *c, lm_work *w)
+{
+  conv_work(c->in[0], c->in[1], c->in[1]->shape[0], w);
+}
+
 const lm_op lm_op_conv_transpose2d = {
     .name = "conv_transpose2d",
     .sig = "x, weight, bias?; stride: ints = 1, padding: ints = 0, output_padding: ints "
@@ -232,6 +250,7 @@ const lm_op lm_op_conv_transpose2d = {
     .cpu = conv_transpose2d_cpu,
     .grad = conv_transpose2d_grad,
     .save_in = 1 | 2,
+    .work = conv_transpose2d_work,
 };
 
 /* ---- gradient of the weight ---- */
@@ -255,6 +274,11 @@ static lm_status weight_grad_cpu(lm_call *c)
   return lm_conv_weight(&v, lm_data(c->in[0]), lm_data(c->in[1]), lm_data(c->out[0]));
 }
 
+static void weight_grad_work(const lm_call *c, lm_work *w)
+{
+  conv_work(c->in[1], c->out[0], c->out[0]->shape[0], w);
+}
+
 const lm_op lm_op_conv2d_weight_grad = {
     .name = "conv2d_weight_grad",
     .sig = "x, gy; kernel: ints, stride: ints = 1, padding: ints = 0, dilation: ints = "
@@ -264,4 +288,5 @@ const lm_op lm_op_conv2d_weight_grad = {
     .infer = weight_grad_infer,
     .cpu = weight_grad_cpu,
     .flags = LM_OP_INTERNAL,
+    .work = weight_grad_work,
 };

@@ -290,6 +290,12 @@ done:
   return status;
 }
 
+/* Two flops per element of the result and of the dimension summed over: x's last. */
+static void product_work(const lm_call *c, lm_work *w)
+{
+  w->flops = 2.0 * (double)lm_numel(c->out[0]) * (double)lm_size(c->in[0], -1);
+}
+
 const lm_op lm_op_matmul = {
   .name = "matmul",
   .sig = "x, y",
@@ -301,6 +307,7 @@ const lm_op lm_op_matmul = {
   .grad = matmul_grad,
   .flags = LM_OP_STRIDED,
   .save_in = 3,
+  .work = product_work,
 };
 
 /* ---- activations ---- */
@@ -486,6 +493,7 @@ const lm_op lm_op_linear = {
   .cpu = linear_cpu,
   .grad = linear_grad_rule,
   .save_in = 3,
+  .work = product_work,
 };
 
 /* ---- linear_grad: (sum over rows of gpre [out], gpre) ---- */

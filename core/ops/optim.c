@@ -54,6 +54,15 @@ static lm_status check_distinct(const lm_call *c, int k)
   return LM_OK;
 }
 
+/* For the profile: every list is read, and all but the second one (gradients, sources) written. */
+static void step_work(const lm_call *c, lm_work *w)
+{
+  w->bytes = 0;
+  for (int a = 0; a < c->narg; a++)
+    for (int i = c->first[a]; i < c->first[a] + c->count[a]; i++)
+      w->bytes += (a == 1 ? 1.0 : 2.0) * (double)(lm_numel(c->in[i]) * lm_dtype_size(c->in[i]->dtype));
+}
+
 /* All lists are alike. Marks what will be written besides the first tensor, which the
  * dispatcher marks: bit a of `written` stands for argument a of the signature. */
 static lm_status check_lists(lm_call *c, unsigned written)
@@ -181,7 +190,7 @@ const lm_op lm_op_adamw_step = {
     "the gradient times grad_scale updates both averages; p -= lr m / (1 - "
     "beta1^step) / (sqrt(v / (1 - beta2^step)) + eps). step counts from 1. decoupled "
     "= false is Adam (Kingma and Ba 2015) with weight_decay p added to the gradient.",
-    adamw_infer, adamw_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
+    adamw_infer, adamw_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- sgd_step ---- */
 
@@ -236,7 +245,7 @@ const lm_op lm_op_sgd_step = {
     "One step of stochastic gradient descent, in place: d = g + weight_decay p; b = "
     "momentum b + d (b = d at step 1); p -= lr b, or with nesterov p -= lr (d + "
     "momentum b).",
-    sgd_infer, sgd_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
+    sgd_infer, sgd_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- ema_step ---- */
 
@@ -273,7 +282,7 @@ const lm_op lm_op_ema_step = {
     "ema_step", "targets..., sources...; decay: float",
     "Exponential moving averages, in place: target = decay target + (1 - decay) "
     "source.",
-    ema_infer, ema_cpu, NULL, NULL, STEP_FLAGS, 0, 0};
+    ema_infer, ema_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- grad_norm ---- */
 

@@ -41,10 +41,10 @@ end
 -- an unknown one is an error with a suggestion.
 local function environment()
   local lumen = require "lumen.init"
-  local known = { lumen = lumen, help = help, recipe = lumen.recipe }
+  local known = { lumen = lumen, help = help, recipe = lumen.recipe, profile = lumen.profile }
   setmetatable(_G, { __index = function(_, name)
     if known[name] then return known[name] end
-    local names = { "lumen", "help", "recipe" }
+    local names = { "lumen", "help", "recipe", "profile" }
     for key in next, _G do names[#names + 1] = tostring(key) end
     table.sort(names)
     local near = options.nearest(tostring(name), names)
@@ -179,12 +179,16 @@ end
 -- A traceback is shown for errors that carry a place in a file (those of the core's checks
 -- and of Lua), with LUMEN_TRACEBACK set.
 local function main(args)
+  local profile = require "lumen.profile"
+  local profiled, trace = profile.wanted()
+  if profiled then core.profiler.start(trace ~= nil) end
   local ok, result = xpcall(dispatch, function(e)
     if type(e) == "string" and os.getenv("LUMEN_TRACEBACK") then
       return debug.traceback(e, 2)
     end
     return e
   end, args)
+  if profiled then profile.finish(trace) end
   if ok then return result end
   io.stdout:flush()
   io.stderr:write("lumen: ", message_of(result), "\n")

@@ -8,7 +8,7 @@ local parts = {
   nn = "lumen.nn", models = "lumen.models", masking = "lumen.masking",
   loss = "lumen.loss", metrics = "lumen.metrics", optim = "lumen.optim",
   schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe",
-  gradcheck = "lumen.gradcheck", picture = "lumen.picture",
+  gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
 }
 
 local function unknown(name)
