@@ -152,6 +152,18 @@ static lm_status matmul_infer(lm_call *c)
   return lm_out(c, 0, x->dtype, ndim, shape);
 }
 
+/* Product b of a batch whose leading dimensions are the first `nshape` of the output. */
+static void matmul_one(const lm_call *c, const operand *x, const operand *y, int nshape,
+                       int64_t b)
+{
+  const lm_tensor *out = c->out[0];
+  int64_t m = x->rows, n = y->cols, k = x->cols, size = lm_dtype_size(out->dtype);
+  const char *xb = x->data + operand_offset(x, b, nshape, out->shape) * size;
+  const char *yb = y->data + operand_offset(y, b, nshape, out->shape) * size;
+  gemm(out->dtype, x->trans, y->trans, m, n, k, xb, x->ld, yb, y->ld, 0,
+       (char *)lm_data(out) + b * m * n * size, n);
+}
+
 static void matmul_run(const lm_call *c, const operand *x, const operand *y)
 {
   const lm_tensor *out = c->out[0];
@@ -171,15 +183,15 @@ static void matmul_run(const lm_call *c, const operand *x, const operand *y)
     gemm(out->dtype, false, y->trans, m * batch, n, k, x->data, ld, y->data, y->ld, 0, to, n);
     return;
   }
-  /* Many small products: one thread each. Few large ones: all threads on each. */
+  /* Many small products: one thread each. Few large ones: all threads on each; not inside a
+   * region of one thread, where OpenMP would start new threads for every product. */
   bool spread = batch >= lm_threads() && batch > 1 && m * n * k <= 1 << 24 &&
                 batch * m * n * k > PARALLEL_WORK;
-#pragma omp parallel for schedule(static) if (spread)
-  for (int64_t b = 0; b < batch; b++) {
-    const char *xb = x->data + operand_offset(x, b, nshape, out->shape) * size;
-    const char *yb = y->data + operand_offset(y, b, nshape, out->shape) * size;
-    gemm(out->dtype, x->trans, y->trans, m, n, k, xb, x->ld, yb, y->ld, 0,
-         to + b * m * n * size, n);
+  if (spread) {
+#pragma omp parallel for schedule(static)
+    for (int64_t b = 0; b < batch; b++) matmul_one(c, x, y, nshape, b);
+  } else {
+    for (int64_t b = 0; b < batch; b++) matmul_one(c, x, y, nshape, b);
   }
 }
 
