@@ -14,7 +14,7 @@ local vasomim = lumen.recipe {
   reaches = "As published (preset paper): 800 epochs, batch 2048, ViT-B/16, 171,478 images.",
   options = {
     { "mask_ratio", 0.5, "share of patches hidden from the encoder", min = 0.01, max = 0.99 },
-    { "masking", "guided", "how patches are chosen: guided, random, or a Lua file" },
+    { "masking", "guided", "how patches are chosen: " .. masking.list .. ", or a Lua file" },
     { "guidance", 0.5, "share of the hidden patches that anatomy chooses at the last epoch " ..
       "(0: plain random)", min = 0, max = 1 },
     { "guidance_start", 0.0, "the same share before the first epoch", min = 0, max = 1 },
@@ -46,7 +46,9 @@ local vasomim = lumen.recipe {
 -- The frozen segmentor, from `segmentor` or trained in stages/segmentor. Nil when neither the
 -- guide nor the loss asks for it.
 function vasomim:segmentor(o, run)
-  if o.consistency == 0 and (o.guide_mix == 1 or o.masking == "random") then return nil end
+  local guided = masking.uses_guide(o.masking) and o.guide_mix < 1
+    and (o.masking ~= "guided" or o.guidance > 0 or o.guidance_start > 0)
+  if o.consistency == 0 and not guided then return nil end
   local where = o.segmentor
   if where == "" then
     local batch = math.min(o.batch, 32)
@@ -85,8 +87,7 @@ function vasomim:run(o, run)
   run.model:to(run.device)
   run.optimizer = optim.adamw(run.model, { weight_decay = o.weight_decay, beta1 = 0.9,
                                            beta2 = o.beta2, clip = o.clip })
-  local choose = self.masking
-  if o.masking ~= "guided" then choose = masking.find(o.masking) end
+  local named = o.masking ~= "guided" and masking.find(o.masking)
 
   for epoch in run:epochs() do
     local share = schedule.linear(o.guidance_start, o.guidance, epoch, run.epoch_count)
@@ -96,8 +97,10 @@ function vasomim:run(o, run)
         vessels = lumen.no_grad(function() return segmentor(batch.image):sigmoid() end)
         guide = o.guide_mix * batch.vessel_mask + (1 - o.guide_mix) * vessels
       end
-      local mask = choose(guide, { ratio = o.mask_ratio, share = share,
-                                   grid = run.model.grid, rng = run.rng })
+      local mask = masking.draw(named or self.masking, guide, { ratio = o.mask_ratio,
+        share = share, grid = run.model.grid, rng = run.rng, image = batch.image,
+        errors = function() return self.errors(run, batch) end,
+        attention = function() return self.attention(run, batch) end })
       local out = run.model(batch.image, mask)         -- .pred [N, L, p*p*3], .image [N, 3, H, W]
       local rec = loss.masked_mse(out.pred, batch.image, mask, { norm_pix = o.norm_pix })
       local total, parts = rec, { rec = rec, vessel_hidden = self.vessel_hidden(batch, mask, run) }
@@ -112,6 +115,18 @@ function vasomim:run(o, run)
     end
   end
   return run.state
+end
+
+-- What masking=hardest and masking=attention look at: the model's error on each patch, half of
+-- them hidden, and its attention. Both [N, L].
+function vasomim.errors(run, batch)
+  return lumen.no_grad(function()
+    return run.model:errors(batch.image, masking.random(nil, { ratio = 0.5, rng = run.rng,
+      grid = run.model.grid, count = batch.image.shape[1] }))
+  end)
+end
+function vasomim.attention(run, batch)
+  return lumen.no_grad(function() return run.model:attention(batch.image) end)
 end
 
 -- Share of the hidden patches that contain vessel: what the guidance is to raise.

@@ -9,19 +9,38 @@ local function ones_except_first(x)
   return dims
 end
 
+-- Side of the patches of pred [N, L, ...] on image [N, C, H, W].
+local function patch_of(name, pred, image)
+  local patch = math.tointeger(math.sqrt(image.shape[3] * image.shape[4] / pred.shape[2]))
+  if not patch then
+    error(("%s: %d patches do not divide an image of %d x %d into squares"):format(
+      name, pred.shape[2], image.shape[3], image.shape[4]), 3)
+  end
+  return patch
+end
+
 -- Reconstruction loss of masked autoencoders. pred [N, L, p*p*C], image [N, C, H, W],
 -- mask: what lumen.masking returned, or f32 [N, L] with 1 = masked. Mean squared error over
 -- masked patches only; norm_pix (default true): targets normalised by each patch's own mean
 -- and unbiased variance.
 function loss.masked_mse(pred, image, mask, options)
-  local patch = math.tointeger(math.sqrt(image.shape[3] * image.shape[4] / pred.shape[2]))
-  if not patch then
-    error(("masked_mse: %d patches do not divide an image of %d x %d into squares"):format(
-      pred.shape[2], image.shape[3], image.shape[4]), 2)
-  end
+  local patch = patch_of("masked_mse", pred, image)
   if type(mask) == "table" then mask = mask.mask end
   local norm_pix = not options or options.norm_pix ~= false
   return core.masked_mse(pred, image, mask, { patch = patch, norm_pix = norm_pix })
+end
+
+-- Reconstruction loss of SimMIM (Xie et al. 2022): mean absolute error over the pixels of the
+-- masked patches. pred [N, L, p*p*C], image [N, C, H, W], mask as in masked_mse.
+--   > local image = lumen.zeros { 1, 1, 4, 4 }
+--   > local mask = lumen.tensor { { 1, 0, 0, 0 } }
+--   > print(lumen.loss.masked_l1(lumen.ones { 1, 4, 4 }, image, mask):item())
+--   0.99999749660492
+function loss.masked_l1(pred, image, mask)
+  if type(mask) == "table" then mask = mask.mask end
+  local target = core.patchify(image, { patch = patch_of("masked_l1", pred, image) })
+  local wrong = core.sum(core.abs(pred - target) * mask:unsqueeze(3))
+  return wrong / (core.sum(mask) * target.shape[3] + 1e-5 * image.shape[2])
 end
 
 -- Binary cross-entropy of logits against targets in [0, 1], mean over all elements.

@@ -1,5 +1,6 @@
 -- lumen.models: the networks. models.mae{ model = "vit_base", size = 224 } and so on.
 local files = { vit = "lumen.models.vit", mae = "lumen.models.mae",
+                simmim = "lumen.models.simmim",
                 unext = "lumen.models.unext", unet = "lumen.models.unet",
                 segmenter = "lumen.models.segmenter" }
 

@@ -46,6 +46,34 @@ function Mae:encode(image, keep)
   return self.norm(self.blocks(core.cat({ cls, tokens }, { dim = 2 })))
 end
 
+-- Attention of the class token on each patch of the whole image [N, C, H, W], per head from 0
+-- to 1, mean over the heads: [N, L] (the weights of AMT, Liu et al. 2023).
+function Mae:attention(image)
+  local tokens = self.patch_embed(image) + self.pos_embed:slice(2, 2, -1)
+  local cls = (self.cls_token + self.pos_embed:slice(2, 1, 1)):expand(
+    { image.shape[1], 1, self.dim })
+  local weight = vit.class_attention(self.blocks, core.cat({ cls, tokens }, { dim = 2 }))
+  local low, high = weight:min(3, { keepdim = true }), weight:max(3, { keepdim = true })
+  return core.mean((weight - low) / (high - low + 1e-12), { dims = { 2 } })
+end
+
+-- Mean squared error of every patch of the image, norm_pix as in training: [N, L]. Two passes,
+-- each with one half of the patches hidden: `mask` and what it leaves.
+function Mae:errors(image, mask)
+  local target = core.patchify(image, { patch = self.patch })
+  if self.norm_pix then
+    local mean = core.mean(target, { dims = { 3 }, keepdim = true })
+    target = (target - mean) / (core.var(target, 3, { keepdim = true }) + 1e-6):sqrt()
+  end
+  local function error_of(keep, restore)
+    local pred = self:decode(self:encode(image, keep), restore)
+    return core.mean(core.square(pred - target), { dims = { 3 } })
+  end
+  local other = core.argsort(core.cat({ mask.masked, mask.keep }, { dim = 2 }), { dim = 2 })
+  return core.where(core.gt(mask.mask, 0.5), error_of(mask.keep, mask.restore),
+    error_of(mask.masked, other))
+end
+
 -- latent [N, 1 + K, dim], restore i64 [N, L] -> patch predictions [N, L, patch*patch*C].
 function Mae:decode(latent, restore)
   local x = self.decoder_embed(latent)

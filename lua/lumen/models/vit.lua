@@ -36,7 +36,7 @@ function vit.resolve(o)
     decoder_depth = o.decoder_depth or preset.decoder[2],
     decoder_heads = o.decoder_heads or preset.decoder[3],
     drop_path = o.drop_path or 0, classes = o.classes or 0,
-    weight_init = o.weight_init,
+    weight_init = o.weight_init, positions = o.positions or "learned",
   }
 end
 
@@ -51,9 +51,24 @@ function vit.blocks(dim, depth, heads, o)
   return nn.Sequential(list)
 end
 
+-- Attention that the class token pays to the patches in the last of `blocks`: x [N, 1 + L, dim]
+-- as it enters the first -> [N, heads, L]. The class token's attention to itself is left out.
+function vit.class_attention(blocks, x)
+  for i = 1, blocks.length - 1 do x = blocks:at(i)(x) end
+  local last = blocks:at(blocks.length)
+  local n, length, heads = x.shape[1], x.shape[2], last.attn.heads
+  local size = x.shape[3] // heads
+  local qkv = last.attn.qkv(last.norm1(x)):reshape({ n, length, 3, heads, size })
+  local query = qkv:slice(2, 1, 1):select(3, 1):permute({ 1, 3, 2, 4 })
+  local key = qkv:select(3, 2):permute({ 1, 3, 4, 2 })
+  local weight = (query:matmul(key) * size ^ -0.5):softmax({ dim = 4 })
+  return weight:select(3, 1):slice(3, 2, -1)
+end
+
 -- vit{ model = "vit_base", size = 224, patch =, channels = 3, dim =, depth =, heads =,
--- mlp_ratio = 4, drop_path = 0, classes = 0 }. Image [N, channels, size, size] ->
--- normalised tokens [N, 1 + L, dim], class token first; with classes > 0 -> [N, classes].
+-- mlp_ratio = 4, drop_path = 0, classes = 0, positions = "learned" | "fixed" }. Image
+-- [N, channels, size, size] -> normalised tokens [N, 1 + L, dim], class token first; with
+-- classes > 0 -> [N, classes]. Positions start as sines and cosines either way.
 local Vit = nn.class("Vit")
 function Vit:build(options)
   local o = vit.resolve(options or {})
@@ -63,7 +78,7 @@ function Vit:build(options)
   self:param("cls_token", { 1, 1, o.dim }, nn.fill.normal(0.02))
   self:param("pos_embed", { 1, 1 + side * side, o.dim }, nn.fill.values(function()
     return nn.sincos_positions(o.dim, side, side, true)
-  end))
+  end), { trainable = o.positions ~= "fixed" })
   self.patch_embed = nn.PatchEmbed(o.channels, o.dim, o.patch)
   self.blocks = vit.blocks(o.dim, o.depth, o.heads, o)
   self.norm = nn.LayerNorm(o.dim, { eps = o.eps })
@@ -71,8 +86,13 @@ function Vit:build(options)
     self.head = nn.Linear(o.dim, o.classes, { weight_init = nn.fill.trunc_normal(0.02) })
   end
 end
-function Vit:forward(image)
+-- hide = { mask = f32 [N, L], token = [1, 1, dim] }: patches with mask 1 become the token.
+function Vit:forward(image, hide)
   local tokens = self.patch_embed(image)
+  if hide then
+    local mask = hide.mask:unsqueeze(3)
+    tokens = tokens * (1 - mask) + hide.token * mask
+  end
   local cls = self.cls_token:expand({ image.shape[1], 1, self.dim })
   local x = core.cat({ cls, tokens }, { dim = 2 }) + self.pos_embed
   x = self.norm(self.blocks(x))
