@@ -49,12 +49,15 @@ function quickstart:run(o, run)
     local image = lumen.image.load(("%s/stages/%s.png"):format(run.dir, item[1]))
     run:image(item[2], image)
   end
-  io.stdout:write(("\n%s, %s labels\n"):format(o.data, o.labels),
-    ("%-22s %8s %8s\n"):format("", "dice", "cldice"), row("filter (no learning)", filter),
-    row("from scratch", scratch), row("pre-trained (VasoMIM)", pretrained),
-    ("\npictures: %s/images\n"):format(run.dir))
   local function two(m) return { dice = m.dice, cldice = m.cldice } end
   return { filter = two(filter), scratch = two(scratch), pretrained = two(pretrained) }
+end
+
+function quickstart:report(m, run)
+  io.stdout:write(("\n%s, %s labels\n"):format(run.o.data, run.o.labels),
+    ("%-22s %8s %8s\n"):format("", "dice", "cldice"), row("filter (no learning)", m.filter),
+    row("from scratch", m.scratch), row("pre-trained (VasoMIM)", m.pretrained),
+    ("\npictures: %s/images\n"):format(run.dir))
 end
 
 return quickstart

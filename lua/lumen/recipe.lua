@@ -150,6 +150,17 @@ function Recipe:help()
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- What is printed when a run has ended, also when it had ended before. A recipe may replace it.
+function Recipe:report(metrics, run)
+  local names, parts = {}, {}
+  for name, value in next, metrics do
+    if type(value) == "number" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for i, name in ipairs(names) do parts[i] = ("%s %.4g"):format(name, metrics[name]) end
+  io.stdout:write(("%s  %s  (%s)\n"):format(self.name, table.concat(parts, "  "), run.dir))
+end
+
 -- Run it: overrides as a list of { name, value } or a table name -> value.
 -- Returns the metrics and the run.
 function Recipe:start(overrides)

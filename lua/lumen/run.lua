@@ -53,7 +53,9 @@ local function execute(recipe, overrides)
   local finished = run.dir .. "/result.json"
   local guard <close> = setmetatable({}, { __close = function() run:close() end })
   if core.fs.exists(finished) then
-    return core.json.decode(core.fs.read(finished)).metrics, run
+    local metrics = core.json.decode(core.fs.read(finished), finished).metrics
+    recipe:report(metrics, run)
+    return metrics, run
   end
   local o = run.o
   if o.threads > 0 then core.threads(o.threads) end
@@ -66,6 +68,7 @@ local function execute(recipe, overrides)
   directory.environment(run.dir)
   local metrics = recipe:run(o, run) or {}
   run:finish(metrics)
+  recipe:report(metrics, run)
   return metrics, run
 end
 
