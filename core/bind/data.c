@@ -153,6 +153,29 @@ static void read_phantom(lua_State *L, int index, lm_loader_options *o)
   o->phantom_seed = (uint64_t)lm_opt_int(L, index, "seed", 0);
 }
 
+/* files = {"a.png", ...} or {{"a.png", "its mask.png"}, ...} */
+static lm_status add_files(lua_State *L, int index, lm_loader *l)
+{
+  static const char *const files_keys[] = {"kind", "files", NULL};
+  lm_check_keys(L, index, "loader: source", files_keys);
+  if (lua_getfield(L, index, "files") != LUA_TTABLE)
+    luaL_error(L, "loader: a source of kind \"files\" needs files, a list");
+  int list = lua_gettop(L);
+  lua_Integer count = luaL_len(L, list);
+  for (lua_Integer i = 1; i <= count; i++) {
+    bool pair = lua_geti(L, list, i) == LUA_TTABLE;
+    int row = lua_gettop(L);
+    if (pair) lua_geti(L, row, 1);
+    if (pair) lua_geti(L, row, 2);
+    const char *image = lua_tostring(L, pair ? -2 : -1);
+    const char *mask = pair ? lua_tostring(L, -1) : NULL;
+    if (!image) luaL_error(L, "loader: row %I of files has no path", i);
+    LM_TRY(lm_loader_add(l, image, mask));
+    lua_settop(L, list);
+  }
+  return count > 0 ? LM_OK : lm_fail(LM_ERR_ARG, "loader: a source without files");
+}
+
 static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader *l)
 {
   static const char *const folder_keys[] = {"kind", "images", "masks", NULL};
@@ -169,8 +192,28 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
     lm_check_keys(L, index, "loader: source", csv_keys);
     return lm_loader_add_csv(l, required(L, index, "path", kind));
   }
-  luaL_error(L, "loader: unknown kind of source '%s' (folder, list, phantom)", kind);
+  if (strcmp(kind, "files") == 0) return add_files(L, index, l);
+  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, phantom)", kind);
   return LM_ERR_ARG;
+}
+
+/* The table at `index`: one source, or a list of sources whose items follow each other. */
+static lm_status add_sources(lua_State *L, int index, const char *kind, lm_loader *l)
+{
+  if (kind) return add_source(L, index, kind, l);
+  lua_Integer count = luaL_len(L, index);
+  for (lua_Integer i = 1; i <= count; i++) {
+    if (lua_geti(L, index, i) != LUA_TTABLE)
+      luaL_error(L, "loader: entry %I of the list of sources is no table", i);
+    int entry = lua_gettop(L);
+    kind = lm_opt_string(L, entry, "kind", NULL);
+    if (!kind || strcmp(kind, "phantom") == 0)
+      luaL_error(L, "loader: entry %I of the list of sources %s", i,
+                 kind ? "is a phantom: those cannot be joined with others" : "has no kind");
+    LM_TRY(add_source(L, entry, kind, l));
+    lua_settop(L, entry - 1);
+  }
+  return LM_OK;
 }
 
 /* subset = {first=, last=} (1-based, inclusive) or an i64 tensor of 0-based items. */
@@ -206,8 +249,9 @@ static int core_loader(lua_State *L)
     luaL_error(L, "loader: source must be a table {kind=, ...}");
   int source = lua_gettop(L);
   const char *kind = lm_opt_string(L, source, "kind", NULL);
-  if (!kind) luaL_error(L, "loader: source needs kind = \"folder\", \"list\" or \"phantom\"");
-  if (strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
+  if (!kind && luaL_len(L, source) == 0)
+    luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\" or \"phantom\"");
+  if (kind && strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
   if (!o.pseudo_mask) o.cache = NULL;
   if (o.cache && lm_dir_make(o.cache) != LM_OK) {
     lm_log(LM_LOG_WARN, "vessel masks are not cached: %s", lm_last_error()->message);
@@ -218,7 +262,7 @@ static int core_loader(lua_State *L)
   luaL_setmetatable(L, CLASS);
   int result = lua_gettop(L);
   lm_check(L, lm_loader_new(&o, &h->loader));
-  lm_check(L, add_source(L, source, kind, h->loader));
+  lm_check(L, add_sources(L, source, kind, h->loader));
   lm_check(L, select_subset(L, h->loader));
   lua_settop(L, result);
   return 1;

@@ -1,22 +1,23 @@
 -- lumen.data: the loader of the core, and names of datasets turned into sources for it.
 --   local source, subset = data.source("xcad", { root = "...", split = "train" })
 --   local loader = data.loader{ source = source, subset = subset, batch = 16, size = 224, ... }
--- A dataset is a file datasets/<name>.lua that returns
+-- A dataset is a file datasets/<name>.lua that describes itself (lumen.dataset), or returns
 --   { name =, about =, origin =, licence =, splits = {..}, source = function(root, split, count, size) }
 -- where source returns what the loader takes as its source, and the 1-based first and last
--- item of the split (nil: all).
+-- item of the split.
 local core = require "lumen.core"
+local dataset = require "lumen.dataset"
 local options = require "lumen.options"
 local path = require "lumen.path"
 local recipe = require "lumen.recipe"
 
-local data = { loader = core.data.loader }
+local data = { loader = core.data.loader, count = dataset.count }
 
 -- Usual input normalisation: the statistics of ImageNet.
 data.mean = { 0.485, 0.456, 0.406 }
 data.std = { 0.229, 0.224, 0.225 }
 
--- Where pseudo-masks of image files are kept: $XDG_CACHE_HOME/lumen, else ~/.cache/lumen.
+-- Where what is made of image files is kept: $XDG_CACHE_HOME/lumen, else ~/.cache/lumen.
 function data.cache()
   local home = os.getenv("XDG_CACHE_HOME")
   if not home or home == "" then home = (os.getenv("HOME") or "/tmp") .. "/.cache" end
@@ -24,6 +25,8 @@ function data.cache()
 end
 
 -- Names of all datasets, sorted.
+--   > table.concat(lumen.data.names(), " "):match("phantom")
+--   phantom
 function data.names()
   local names = {}
   for _, file in ipairs(core.fs.list(recipe.root() .. "/datasets")) do
@@ -32,68 +35,97 @@ function data.names()
   return names
 end
 
--- The definition of a named dataset.
+local function file_of(name) return ("%s/datasets/%s.lua"):format(recipe.root(), name) end
+
+local function is_dataset(name)
+  return name:match("^[%w_]+$") ~= nil and core.fs.exists(file_of(name))
+end
+
+-- The description of a named dataset; an error with a suggestion when there is none.
+--   > lumen.data.dataset("dca1").size[1]
+--   300
 function data.dataset(name)
-  local file = ("%s/datasets/%s.lua"):format(recipe.root(), name)
-  if not core.fs.exists(file) then
+  if not is_dataset(name) then
     local near = options.nearest(name, data.names())
     error(("there is no dataset and no folder %s%s"):format(name,
       near and ("\nhint: did you mean %s?"):format(near) or ""), 0)
   end
-  return dofile(file)
+  return dofile(file_of(name))
 end
 
-local extensions = { png = true, jpg = true, jpeg = true, bmp = true, pgm = true, ppm = true,
-  pnm = true }
-
--- What the loader takes for an image: no hidden files.
-local function is_image(name)
-  local extension = name:match("^[^.].*%.([^.]+)$")
-  return extension and extensions[extension:lower()]
-end
-
--- Number of image files in a folder.
-function data.count(folder)
-  local n = 0
-  for _, name in ipairs(core.fs.list(folder)) do
-    if is_image(name) then n = n + 1 end
+-- A plain folder as a dataset: images in it, or in its images/ with masks of the same names
+-- in masks/, or in folders below. With masks, the last `held_out` of the images (in order of
+-- their names) are the test split.
+local function plain(folder, held_out)
+  local sources
+  if path.is_dir(folder .. "/images") then
+    local masks = folder .. "/masks"
+    masks = path.is_dir(masks) and masks or nil
+    sources = { { kind = "folder", images = folder .. "/images", masks = masks } }
+  else
+    sources = {}
+    for i, inner in ipairs(dataset.folders(folder)) do
+      sources[i] = { kind = "folder", images = inner }
+    end
   end
-  return n
+  if #sources == 0 then error(("no images in %s"):format(folder), 0) end
+  local part = { split = "train", sources = sources,
+                 held_out = sources[1].masks and held_out or nil }
+  return { set = { name = folder, about = "a plain folder" }, dir = folder, layout = "folder",
+           missing = {}, parts = { part } }
 end
 
--- A plain folder: images in it, or in its images/ with masks of the same names in masks/.
--- With masks, the last `held_out` of the images (in order of their names) are the test split.
-local function folder_source(folder, o)
-  local images, masks = folder, nil
-  if path.is_dir(folder .. "/images") then images = folder .. "/images" end
-  if path.is_dir(folder .. "/masks") then masks = folder .. "/masks" end
-  local total = data.count(images)
-  if total == 0 then error(("no images in %s"):format(images), 0) end
-  local source = { kind = "folder", images = images, masks = masks }
-  if o.split == "all" then return source, 1, total end
-  local test = math.tointeger(total * o.held_out // 1)
-  if o.split == "train" then return source, 1, total - test end
-  return source, total - test + 1, total
+-- What dataset.find says of a name or a folder (options root, held_out). A name is that of a dataset before it is that
+-- of a folder; without root it is looked for in the folder where the program was started.
+function data.locate(name, o)
+  if is_dataset(name) then
+    local set, root = data.dataset(name), o.root or ""
+    if not set.layouts then return { set = set } end
+    if root == "" and path.is_dir(name) then root = "." end
+    return dataset.find(set, root)
+  end
+  if not path.is_dir(name) then data.dataset(name) end
+  return plain(name, o.held_out or 0.3)
+end
+
+local function one_or_list(sources) return #sources == 1 and sources[1] or sources end
+
+-- The items of a list of { first, last }, 0-based, as an i64 tensor.
+local function items_of(ranges)
+  local parts = {}
+  for i, r in ipairs(ranges) do parts[i] = core.arange(r[1] - 1, r[2]) end
+  return #parts == 1 and parts[1] or core.cat(parts)
+end
+
+-- What stands in env.json about the data of a run.
+local function facts_of(found, sources)
+  return { root = found.dir, layout = found.layout, fingerprint = dataset.fingerprint(sources) }
 end
 
 -- Source and subset (i64, 0-based items) of a dataset's name or a folder. options: root,
--- split = "all" | "train" | "test", count (use the first count items only; 0: all),
+-- split = "all" | "train" | "val" | "test", count (use the first count items only; 0: all),
 -- held_out (share of a plain folder that is the test split), size (what the network will see;
--- made images are not made smaller than that).
+-- made images are not made smaller than that), run (its env.json shall say what was used).
+--   > local source, subset = lumen.data.source("phantom", { split = "test", count = 3 })
+--   > source.kind, subset.shape[1]
+--   phantom	3
 function data.source(name, o)
-  local source, first, last
-  if path.is_dir(name) then
-    source, first, last = folder_source(name, { split = o.split, held_out = o.held_out or 0.3 })
-  else
-    local set = data.dataset(name)
-    source, first, last = set.source(o.root or "", o.split, o.count or 0, o.size or 224)
+  local found, count = data.locate(name, o), o.count or 0
+  if found.set.source then
+    local source, first, last = found.set.source(o.root or "", o.split, count, o.size or 224)
+    return source, core.arange(first - 1, last)
   end
-  if o.count and o.count > 0 then last = math.min(last, first + o.count - 1) end
-  return source, core.arange(first - 1, last)
+  local sources, ranges = dataset.split(found, o.split)
+  local subset = items_of(ranges)
+  if count > 0 then subset = subset:slice(1, 1, math.min(count, subset.shape[1])) end
+  if o.run then o.run:note_data(name .. " " .. o.split, facts_of(found, sources)) end
+  return one_or_list(sources), subset
 end
 
 -- `count` of the items of subset, the same for one seed, and nested: a smaller choice is
 -- part of a larger one. labels: "all", a count, or a share such as "10%".
+--   > lumen.data.choose(lumen.arange(0, 40), "10%", 0).shape[1]
+--   4
 function data.choose(subset, labels, seed)
   local total = subset.shape[1]
   local count = labels == "all" and total or tonumber(labels)
@@ -107,17 +139,6 @@ function data.choose(subset, labels, seed)
   local rng = { seed = seed, stream = "labels" }
   local order = core.argsort(core.rand({ total }, { rng = rng }))
   return core.index_select(subset, order:slice(1, 1, count), { dim = 1 })
-end
-
--- For datasets/: the folder of a named dataset, with a clear complaint when it is not there.
-function data.root(name, root, inner)
-  if root == "" then
-    error(("dataset %s: root= must name its folder (it holds %s)"):format(name, inner), 0)
-  end
-  if not path.is_dir(root .. "/" .. inner) then
-    error(("dataset %s: there is no %s in %s"):format(name, inner, root), 0)
-  end
-  return root
 end
 
 return data

@@ -104,6 +104,12 @@ function Run:stage(name, recipe, values)
   return metrics, dir
 end
 
+-- Write down what data the run uses, in env.json: its name, and a table of facts with the
+-- fingerprint of the files.
+function Run:note_data(name, facts)
+  directory.note_data(self.dir, name, facts)
+end
+
 -- Save a picture (u8 [H, W] or [H, W, 3]) as images/<name>.png.
 function Run:image(name, image)
   core.fs.mkdir(self.dir .. "/images")

@@ -39,6 +39,7 @@ function directory.environment(dir)
   now.threads = core.threads()
   if core.fs.exists(file) then
     local before = core.json.decode(core.fs.read(file), file)
+    now.data = before.data
     for _, field in ipairs { "version", "blas", "blas_core", "threads" } do
       if tostring(before[field]) ~= tostring(now[field]) then
         io.stderr:write(("%s: %s was %s, now %s: bits may differ from the run so far\n"):format(
@@ -46,7 +47,22 @@ function directory.environment(dir)
       end
     end
   end
-  core.fs.write(file, json.object(json.sorted(now)) .. "\n")
+  core.fs.write(file, core.json.encode(now) .. "\n")
+end
+
+-- Writes down in env.json what data a run uses (name -> facts, a table), and warns when a
+-- resumed run finds other files than before.
+function directory.note_data(dir, name, facts)
+  local file = dir .. "/env.json"
+  local env = core.json.decode(core.fs.read(file), file)
+  env.data = env.data or {}
+  local before = env.data[name]
+  if before and before.fingerprint ~= facts.fingerprint then
+    io.stderr:write(("%s: the files of data %s are not those the run began with\n"):format(
+      dir, name))
+  end
+  env.data[name] = facts
+  core.fs.write(file, core.json.encode(env) .. "\n")
 end
 
 -- A resumed run is the same run: only what does not change its numbers may differ.
