@@ -41,10 +41,13 @@ end
 -- an unknown one is an error with a suggestion.
 local function environment()
   local lumen = require "lumen.init"
-  local known = { lumen = lumen, help = help, recipe = lumen.recipe, profile = lumen.profile }
+  local known = { lumen = lumen, help = help }
+  local helpers = { "recipe", "show", "plot", "hist", "explore", "profile" } -- lumen's own
+  for _, name in ipairs(helpers) do known[name] = true end
   setmetatable(_G, { __index = function(_, name)
+    if known[name] == true then known[name] = lumen[name] end
     if known[name] then return known[name] end
-    local names = { "lumen", "help", "recipe", "profile" }
+    local names = { "lumen", "help", table.unpack(helpers) }
     for key in next, _G do names[#names + 1] = tostring(key) end
     table.sort(names)
     local near = options.nearest(tostring(name), names)

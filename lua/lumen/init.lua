@@ -9,13 +9,18 @@ local parts = {
   loss = "lumen.loss", metrics = "lumen.metrics", optim = "lumen.optim",
   schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe",
   gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
+  show = "lumen.show", explore = "lumen.explore",
 }
+
+-- Functions that stand at the top though they live in a part.
+local functions = { plot = { "lumen.plot", "lines" }, hist = { "lumen.plot", "hist" } }
 
 local function unknown(name)
   local options = require "lumen.options"
   local names = {}
   for key in next, core do names[#names + 1] = key end
   for key in next, parts do names[#names + 1] = key end
+  for key in next, functions do names[#names + 1] = key end
   table.sort(names)
   local near = options.nearest(tostring(name), names)
   error(("lumen has no '%s'%s"):format(tostring(name),
@@ -26,6 +31,7 @@ return setmetatable(lumen, {
   __index = function(_, name)
     local value = core[name]
     if parts[name] then value = require(parts[name]) end
+    if functions[name] then value = require(functions[name][1])[functions[name][2]] end
     if value == nil then unknown(name) end
     lumen[name] = value
     return value

@@ -29,14 +29,44 @@ function picture.rgb(image)
   return core.stack({ image, image, image }, { dim = 3 })
 end
 
--- Map 0..1 [H, W] -> u8 [H, W, 3]: black, red, yellow, white.
+-- Map 0..1 [H, W] (clipped) -> u8 [H, W, 3]: from violet (0) over teal to yellow (1).
+--   > lumen.picture.heat(lumen.zeros {2, 2}).shape[3]
+--   3
 function picture.heat(map)
   return core.no_grad(function()
-    local x = map:detach():to("f32") * 3
-    local parts = {}
-    for i = 1, 3 do parts[i] = (x - (i - 1)):clamp({ min = 0, max = 1 }) end
-    return picture.to_u8(core.stack(parts, { dim = 3 }))
+    return require("lumen.picture.colormap").apply(map:detach())
   end)
+end
+
+-- u8 [H, W] or [H, W, 3] with every pixel repeated `times` in both directions.
+--   > lumen.picture.enlarge(lumen.zeros({2, 3}, {dtype = "u8"}), 4).shape[2]
+--   12
+function picture.enlarge(image, times)
+  if times == 1 then return image end
+  local height, width = image.shape[1], image.shape[2]
+  local colour = #image.shape == 3
+  local planes = colour and image:permute({ 3, 1, 2 }):unsqueeze(1)
+    or image:reshape({ 1, 1, height, width })
+  local large = core.resize(planes:to("f32"), { size = { height * times, width * times },
+                                                mode = "nearest" })
+  large = colour and large[1]:permute({ 2, 3, 1 }) or large[1][1]
+  return large:to("u8"):contiguous()
+end
+
+-- Text as a picture u8 [9 * size, width, 3], black on white; printable ASCII.
+--   > lumen.picture.text("dice").shape[1]
+--   9
+function picture.text(text, size)
+  local font = require "lumen.picture.font"
+  local ink = core.pad(font.render(text), { pads = { 1, 1, 1, 1 } })
+  return picture.rgb(picture.enlarge(((1 - ink:to("f32")) * 255):to("u8"), size or 1))
+end
+
+-- Put `image` u8 [H, W, 3] in the middle of a white one of height x width (not smaller).
+function picture.frame(image, height, width)
+  local down, right = height - image.shape[1], width - image.shape[2]
+  return core.pad(image, { pads = { 0, 0, right // 2, right - right // 2,
+                                    down // 2, down - down // 2 }, value = 255 })
 end
 
 -- Tint image u8 where mask (0..1 [H, W]) is set. color: {r, g, b} 0..255, default green.
@@ -86,12 +116,12 @@ end
 function picture.grid(rows, gap)
   gap = gap or 2
   local lines = {}
-  for _, row in ipairs(rows) do
-    local cells = {}
+  for r, row in ipairs(rows) do
+    local cells, bottom = {}, r < #rows and gap or 0
     for i, cell in ipairs(row) do
       cell = picture.rgb(cell)
       local right = i < #row and gap or 0
-      cells[i] = core.pad(cell, { pads = { 0, 0, 0, right, 0, gap }, value = 255 })
+      cells[i] = core.pad(cell, { pads = { 0, 0, 0, right, 0, bottom }, value = 255 })
     end
     lines[#lines + 1] = core.cat(cells, { dim = 2 })
   end
