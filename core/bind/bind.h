@@ -62,6 +62,10 @@ void lm_bind_json(lua_State *L);    /* json.c: json */
 void lm_bind_vision(lua_State *L);  /* vision.c: vision, image.resize ... */
 void lm_bind_phantom(lua_State *L); /* phantom.c: vision.phantom */
 void lm_bind_data(lua_State *L);    /* data.c: data.loader */
+void lm_bind_coco(lua_State *L);    /* coco.c: data.coco; called by lm_bind_data */
+/* Add the source {kind = "coco", ...} at `index` to a loader. Leaves things on the stack. */
+struct lm_loader;
+lm_status lm_add_coco(lua_State *L, int index, struct lm_loader *l);
 void lm_bind_profile(lua_State *L); /* profile.c: profiler */
 /* Push core[name], made as an empty table if it is not there; core is at `core_index`. */
 void lm_subtable(lua_State *L, int core_index, const char *name);

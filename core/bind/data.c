@@ -193,7 +193,8 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
     return lm_loader_add_csv(l, required(L, index, "path", kind));
   }
   if (strcmp(kind, "files") == 0) return add_files(L, index, l);
-  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, phantom)", kind);
+  if (strcmp(kind, "coco") == 0) return lm_add_coco(L, index, l);
+  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, coco, phantom)", kind);
   return LM_ERR_ARG;
 }
 
@@ -250,7 +251,8 @@ static int core_loader(lua_State *L)
   int source = lua_gettop(L);
   const char *kind = lm_opt_string(L, source, "kind", NULL);
   if (!kind && luaL_len(L, source) == 0)
-    luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\" or \"phantom\"");
+    luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\", \"coco\" or "
+               "\"phantom\"");
   if (kind && strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
   if (!o.pseudo_mask) o.cache = NULL;
   if (o.cache && lm_dir_make(o.cache) != LM_OK) {
@@ -348,6 +350,13 @@ static int loader_length(lua_State *L)
   return 1;
 }
 
+/* loader:classes(): number of classes in the masks; 0 when they are 0 and 1. */
+static int loader_classes(lua_State *L)
+{
+  lua_pushinteger(L, lm_loader_classes(check_loader(L)));
+  return 1;
+}
+
 static int loader_has_masks(lua_State *L)
 {
   lua_pushboolean(L, lm_loader_has_masks(check_loader(L)));
@@ -361,6 +370,7 @@ void lm_bind_data(lua_State *L)
                                      {"wait_seconds", loader_wait},
                                      {"name", loader_name},
                                      {"has_masks", loader_has_masks},
+                                     {"classes", loader_classes},
                                      {"close", loader_close},
                                      {NULL, NULL}};
   static const luaL_Reg events[] = {{"__gc", loader_close}, {"__close", loader_close},
@@ -375,4 +385,5 @@ void lm_bind_data(lua_State *L)
   lua_pushcfunction(L, core_loader);
   lua_setfield(L, -2, "loader");
   lua_pop(L, 1);
+  lm_bind_coco(L);
 }

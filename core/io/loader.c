@@ -120,6 +120,26 @@ void lm_loader_free(lm_loader *l)
   free(l);
 }
 
+lm_samples *lm_loader_samples(lm_loader *l)
+{
+  return &l->samples;
+}
+
+lm_status lm_loader_set_classes(lm_loader *l, int classes)
+{
+  lm_samples *s = &l->samples;
+  if (s->count > 0 && classes != s->classes)
+    return lm_fail(LM_ERR_ARG, "loader: sources whose masks hold %d and %d classes", s->classes,
+                   classes);
+  s->classes = classes;
+  return LM_OK;
+}
+
+int lm_loader_classes(const lm_loader *l)
+{
+  return l->samples.classes;
+}
+
 lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask)
 {
   return lm_samples_add(&l->samples, image, mask);

@@ -8,6 +8,7 @@
 #define LUMEN_IO_LOADER_H
 
 #include "base/base.h"
+#include "io/coco.h"
 #include "vision/phantom.h"
 #include "vision/resample.h"
 #include "vision/vessel_mask.h"
@@ -39,6 +40,11 @@ typedef struct lm_loader lm_loader;
 lm_status lm_loader_new(const lm_loader_options *options, lm_loader **out);
 void lm_loader_free(lm_loader *l); /* stops the workers; NULL is fine */
 
+/* What the masks of the items added from here on hold: class numbers 0..classes, or with 0
+ * classes only 0 and 1. An error unless it is the same for all items of a loader. */
+lm_status lm_loader_set_classes(lm_loader *l, int classes);
+int lm_loader_classes(const lm_loader *l);
+
 /* One file, with the file of its mask or NULL. All items have masks, or none. */
 lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask);
 /* Phantom images first .. first + count - 1. */
@@ -47,6 +53,12 @@ lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count);
  * names, whatever their extension. Masks are set above 127, or where 1 if that is their
  * largest value. Errors name the folder, or the image without a mask. */
 lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *masks);
+/* The images of a COCO file, in its order, from the folder `images`; a file with the name but
+ * another extension will do. Masks are drawn from the annotations: value[category] for each,
+ * 0 leaves one out; 255 where masks are 0 and 1, else class numbers. The loader owns `coco` from
+ * here on, also after an error. Errors name the image that is not there. */
+lm_status lm_loader_add_coco(lm_loader *l, const char *images, lm_coco *coco,
+                             const uint8_t *value);
 /* A CSV file: one row per image, "image" or "image,mask", paths relative to the file, fields
  * in double quotes where they need it (no line breaks in them); a first row of exactly these
  * words is a header. Errors name the file and the line. */
@@ -65,7 +77,7 @@ const char *lm_loader_name(lm_loader *l, int64_t i);
 typedef struct lm_batch {
   int64_t n;
   float *image;       /* [n, channels, size, size] */
-  float *mask;        /* [n, 1, size, size], 0 or 1 */
+  float *mask;        /* [n, 1, size, size], 0 or 1, or class numbers */
   float *vessel_mask; /* [n, 1, size, size], 0 or 1 */
   int64_t *index;     /* [n] item numbers */
 } lm_batch;

@@ -49,6 +49,13 @@ void lm_samples_free(lm_samples *s)
   for (int64_t i = 0; i < s->count; i++) free_item(&s->item[i]);
   free(s->item);
   free(s->cache);
+  while (s->annotated) {
+    lm_annotated *a = s->annotated;
+    s->annotated = a->next;
+    lm_coco_free(a->coco);
+    free(a->value);
+    free(a);
+  }
 }
 
 void lm_scratch_free(lm_scratch *scratch)
@@ -72,20 +79,57 @@ static lm_status grow(lm_samples *s, int64_t more)
   return LM_OK;
 }
 
+lm_status lm_samples_annotate(lm_samples *s, lm_coco *coco, const uint8_t *value)
+{
+  lm_annotated *a;
+  lm_status status = lm_calloc(&a, 1, sizeof *a);
+  if (status != LM_OK) {
+    lm_coco_free(coco);
+    return status;
+  }
+  *a = (lm_annotated){.coco = coco, .next = s->annotated};
+  s->annotated = a;
+  LM_TRY(lm_calloc(&a->value, (size_t)coco->categories, 1));
+  memcpy(a->value, value, (size_t)coco->categories);
+  return LM_OK;
+}
+
+static lm_status check_masks(const lm_samples *s, const char *image, bool has_mask)
+{
+  if (s->count == 0 || s->has_masks == has_mask) return LM_OK;
+  return lm_fail(LM_ERR_ARG, "loader: %s has %s mask but images before it have %s", image,
+                 has_mask ? "a" : "no", has_mask ? "none" : "one");
+}
+
+/* Takes over what the item points to. */
+static lm_status append(lm_samples *s, lm_item item, bool has_mask)
+{
+  lm_status status = item.image ? LM_OK : lm_fail(LM_ERR_MEMORY, "loader: out of memory");
+  if (status == LM_OK) status = check_masks(s, item.image, has_mask);
+  if (status == LM_OK) status = grow(s, 1);
+  if (status != LM_OK) {
+    free_item(&item);
+    return status;
+  }
+  s->has_masks = has_mask;
+  s->item[s->count++] = item;
+  return LM_OK;
+}
+
 lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask)
 {
-  if (s->count > 0 && s->has_masks != (mask != NULL))
-    return lm_fail(LM_ERR_ARG, "loader: %s has %s mask but images before it have %s", image,
-                   mask ? "a" : "no", mask ? "none" : "one");
-  LM_TRY(grow(s, 1));
   lm_item item = {.image = strdup(image), .mask = mask ? strdup(mask) : NULL};
-  if (!item.image || (mask && !item.mask)) {
+  if (mask && !item.mask) {
     free_item(&item);
     return lm_fail(LM_ERR_MEMORY, "loader: out of memory");
   }
-  s->has_masks = mask != NULL;
-  s->item[s->count++] = item;
-  return LM_OK;
+  return append(s, item, mask != NULL);
+}
+
+lm_status lm_samples_add_annotated(lm_samples *s, const char *image, int64_t number)
+{
+  return append(s, (lm_item){.image = strdup(image), .from = s->annotated, .number = number},
+                true);
 }
 
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count)
@@ -94,7 +138,7 @@ lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count)
     return lm_fail(LM_ERR_ARG, "loader: %lld phantoms from number %lld", (long long)count,
                    (long long)first);
   LM_TRY(grow(s, count));
-  for (int64_t i = 0; i < count; i++) s->item[s->count++] = (lm_item){.phantom = first + i};
+  for (int64_t i = 0; i < count; i++) s->item[s->count++] = (lm_item){.number = first + i};
   return LM_OK;
 }
 
@@ -129,7 +173,7 @@ const char *lm_samples_name(lm_samples *s, int64_t i)
 {
   if (i < 0 || i >= s->count) return "?";
   if (s->item[i].image) return s->item[i].image;
-  snprintf(s->name, sizeof s->name, "phantom:%lld", (long long)s->item[i].phantom);
+  snprintf(s->name, sizeof s->name, "phantom:%lld", (long long)s->item[i].number);
   return s->name;
 }
 
@@ -172,6 +216,20 @@ static lm_status load_mask(const char *path, lm_decoded *d)
   d->mask = mask.pixels;
   binarise(d->mask, d->height * d->width);
   return LM_OK;
+}
+
+static lm_status draw_mask(const lm_item *item, lm_decoded *d)
+{
+  const lm_coco *coco = item->from->coco;
+  const lm_coco_image *image = &coco->image[item->number];
+  if (image->height != d->height || image->width != d->width)
+    return lm_fail(LM_ERR_FORMAT,
+                   "%s: the image is %lld x %lld (height x width) but %s: images[%lld] says "
+                   "%lld x %lld", item->image, (long long)d->height, (long long)d->width,
+                   coco->path, (long long)item->number, (long long)image->height,
+                   (long long)image->width);
+  LM_TRY(lm_calloc(&d->mask, (size_t)(d->height * d->width), 1));
+  return lm_coco_mask(coco, item->number, item->from->value, d->mask);
 }
 
 static lm_status compute_vessel_mask(const lm_samples *s, lm_decoded *d)
@@ -242,6 +300,7 @@ static lm_status decode_file(lm_samples *s, const lm_item *item, lm_decoded *d)
   }
   lm_bytes_free(&bytes);
   if (status == LM_OK && item->mask) status = load_mask(item->mask, d);
+  if (status == LM_OK && item->from) status = draw_mask(item, d);
   return status;
 }
 
@@ -251,7 +310,7 @@ static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_dec
   d->height = d->width = side;
   LM_TRY(lm_calloc(&d->image, (size_t)(side * side), 1));
   LM_TRY(lm_calloc(&d->mask, (size_t)(side * side), 1));
-  LM_TRY(lm_phantom_render(&s->options.phantom, s->options.phantom_seed, (uint64_t)item->phantom,
+  LM_TRY(lm_phantom_render(&s->options.phantom, s->options.phantom_seed, (uint64_t)item->number,
                            d->image, d->mask, NULL));
   return s->options.pseudo_mask ? compute_vessel_mask(s, d) : LM_OK;
 }
@@ -298,11 +357,13 @@ static void store_image(const lm_loader_options *o, const uint8_t *from, bool fl
   }
 }
 
-static void store_mask(int64_t n, const uint8_t *from, bool flip, float *to)
+static void store_mask(int64_t n, const uint8_t *from, bool flip, bool classes, float *to)
 {
   for (int64_t y = 0; y < n; y++)
-    for (int64_t x = 0; x < n; x++)
-      to[y * n + x] = from[y * n + (flip ? n - 1 - x : x)] ? 1.0f : 0.0f;
+    for (int64_t x = 0; x < n; x++) {
+      uint8_t v = from[y * n + (flip ? n - 1 - x : x)];
+      to[y * n + x] = classes ? (float)v : v ? 1.0f : 0.0f;
+    }
 }
 
 static lm_status cut(const lm_samples *s, const lm_decoded *d, lm_rng *rng, lm_scratch *scratch,
@@ -321,7 +382,7 @@ static lm_status cut(const lm_samples *s, const lm_decoded *d, lm_rng *rng, lm_s
     if (!from[k] || !to[k]) continue;
     p.data = from[k];
     LM_TRY(lm_image_crop_resize(&p, box, LM_FILTER_NEAREST, scratch->mask, n, n));
-    store_mask(n, scratch->mask, flip, to[k]);
+    store_mask(n, scratch->mask, flip, k == 0 && s->classes > 0, to[k]);
   }
   return LM_OK;
 }

@@ -10,13 +10,21 @@
 typedef struct lm_decoded {
   int64_t height, width;
   uint8_t *image;       /* [height, width] */
-  uint8_t *mask;        /* 0 or 255, or NULL */
+  uint8_t *mask;        /* 0 or 255 (or class numbers), or NULL */
   uint8_t *vessel_mask; /* 0 or 255, or NULL */
 } lm_decoded;
 
+/* A COCO file that masks come from, and what each of its categories writes into them. */
+typedef struct lm_annotated {
+  lm_coco *coco;
+  uint8_t *value;
+  struct lm_annotated *next;
+} lm_annotated;
+
 typedef struct lm_item {
   char *image, *mask;  /* paths; NULL for phantoms */
-  int64_t phantom;     /* index */
+  lm_annotated *from;  /* where its mask comes from, or NULL */
+  int64_t number;      /* of the phantom; of the image in its COCO file */
   lm_decoded *decoded; /* atomic: NULL until kept */
   bool reported;       /* as broken */
 } lm_item;
@@ -27,6 +35,8 @@ typedef struct lm_samples {
   lm_item *item;
   int64_t count, capacity;
   bool has_masks;
+  int classes;         /* masks hold 0..classes; 0: they hold 0 and 1 */
+  lm_annotated *annotated;
   size_t kept;       /* atomic: bytes of decoded images */
   bool cache_warned; /* atomic: that the cache cannot be written */
   char name[64];
@@ -41,6 +51,12 @@ lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options);
 void lm_samples_free(lm_samples *s);
 void lm_scratch_free(lm_scratch *scratch);
 lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask);
+/* The samples of a loader. */
+lm_samples *lm_loader_samples(lm_loader *l);
+/* `coco` is the samples' from here on, also after an error; value is copied. */
+lm_status lm_samples_annotate(lm_samples *s, lm_coco *coco, const uint8_t *value);
+/* One file with the mask of the `number`-th image of the file annotated last. */
+lm_status lm_samples_add_annotated(lm_samples *s, const char *image, int64_t number);
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count);
 lm_status lm_samples_select(lm_samples *s, const int64_t *items, int64_t count);
 const char *lm_samples_name(lm_samples *s, int64_t i);

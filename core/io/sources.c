@@ -1,19 +1,23 @@
-/* sources.c: where a loader's items come from: folders and CSV lists. */
+/* sources.c: where a loader's items come from: folders, COCO files and CSV lists. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "io/loader.h"
+#include "io/samples.h"
+
+static const char *const extensions[] = {"png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pnm"};
+enum { EXTENSIONS = sizeof extensions / sizeof extensions[0] };
 
 static bool is_image_name(const char *name)
 {
-  static const char *const extensions[] = {"png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pnm"};
   const char *dot = strrchr(name, '.');
   if (!dot || name[0] == '.') return false;
-  for (size_t i = 0; i < sizeof extensions / sizeof extensions[0]; i++)
+  for (int i = 0; i < EXTENSIONS; i++)
     if (strcasecmp(dot + 1, extensions[i]) == 0) return true;
   return false;
 }
@@ -89,6 +93,39 @@ lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *mas
   free_names(&found);
   free_names(&mask_names);
   return status;
+}
+
+/* ---- COCO ---- */
+
+/* The file that is meant: as it is written, or with another extension (data sets are handed
+ * on as JPEG while their lists still say .png). */
+static bool find_image(char *out, size_t size, const char *folder, const char *file)
+{
+  int n = snprintf(out, size, "%s/%s", folder, file);
+  if (n < 0 || n >= (int)size - 8) return false;
+  if (access(out, F_OK) == 0) return true;
+  char *dot = strrchr(out, '.');
+  if (!dot || dot < strrchr(out, '/')) dot = out + n;
+  for (int i = 0; i < EXTENSIONS; i++) {
+    snprintf(dot, 8, ".%s", extensions[i]);
+    if (access(out, F_OK) == 0) return true;
+  }
+  return false;
+}
+
+lm_status lm_loader_add_coco(lm_loader *l, const char *images, lm_coco *coco,
+                             const uint8_t *value)
+{
+  lm_samples *s = lm_loader_samples(l);
+  LM_TRY(lm_samples_annotate(s, coco, value));
+  char path[PATH_MAX];
+  for (int64_t i = 0; i < coco->images; i++) {
+    if (!find_image(path, sizeof path, images, coco->image[i].file))
+      return lm_fail(LM_ERR_IO, "%s/%s is not there, whatever its extension (%s: images[%lld])",
+                     images, coco->image[i].file, coco->path, (long long)i);
+    LM_TRY(lm_samples_add_annotated(s, path, i));
+  }
+  return LM_OK;
 }
 
 /* ---- CSV ---- */

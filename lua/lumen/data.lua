@@ -13,6 +13,16 @@ local recipe = require "lumen.recipe"
 
 local data = { loader = core.data.loader, count = dataset.count }
 
+-- What a COCO file says, checked as a whole: images, annotations (counts), unannotated (images
+-- without any), repeated_ids, and categories, a list of { id, name, annotations, images }.
+-- file:image(i) is { file, id, height, width, annotations }; file:mask(i [, classes]) draws the
+-- mask [height, width], u8, as the COCO tools do: 255 for every category, or with a list of
+-- category names and ids 1 for the first, 2 for the second ..., later annotations over earlier
+-- ones. A broken file is an error with its path and entry.
+--   > lumen.data.coco("tests/fixtures/polygons.json").categories[1].name
+--   vessel
+function data.coco(path) return core.data.coco(path) end
+
 -- Usual input normalisation: the statistics of ImageNet.
 data.mean = { 0.485, 0.456, 0.406 }
 data.std = { 0.229, 0.224, 0.225 }
