@@ -52,6 +52,27 @@ void lm_check_keys(lua_State *L, int index, const char *function, const char *co
 /* The nearest of `names` to `word`, or NULL when none is near. */
 const char *lm_nearest(const char *word, const char *const *names);
 
+/* ---- functions with their help ---- */
+
+/* Directly above a C function of Lua's: the text that help() shows. First line: the signature
+ * as in an lm_op (tensors need no type), then `-> types` of the results; then the description
+ * and at least one example, in the form that lua/lumen/help.lua describes. */
+#define LM_DOC(function, ...) static const char function##_doc[] = __VA_ARGS__
+
+/* A row without a function documents a value that is made elsewhere; one with the name ""
+ * the table itself. A table ends with {0}. */
+typedef struct lm_function {
+  const char *name;
+  lua_CFunction call;
+  const char *doc;
+} lm_function;
+
+/* Set them as fields of the table at the stack top. `group` is its name below lumen ("" for
+ * lumen itself) or a class's. */
+#define lm_set_functions(L, group, rows) lm_set_functions_of(L, group, rows, __FILE__)
+void lm_set_functions_of(lua_State *L, const char *group, const lm_function *rows,
+                         const char *file);
+
 /* ---- tables filled by each file; `core` is at the stack top in all of them ---- */
 void lm_bind_tensor(lua_State *L);
 void lm_bind_ops(lua_State *L);
@@ -67,6 +88,7 @@ void lm_bind_coco(lua_State *L);    /* coco.c: data.coco; called by lm_bind_data
 struct lm_loader;
 lm_status lm_add_coco(lua_State *L, int index, struct lm_loader *l);
 void lm_bind_profile(lua_State *L); /* profile.c: profiler */
+void lm_bind_docs(lua_State *L);    /* docs.c: bound */
 /* Push core[name], made as an empty table if it is not there; core is at `core_index`. */
 void lm_subtable(lua_State *L, int core_index, const char *name);
 

@@ -25,6 +25,12 @@ static lm_loader *check_loader(lua_State *L)
   return check_handle(L)->loader;
 }
 
+LM_DOC(loader_close,
+       "loader\n"
+       "Ends the threads and frees the memory now; a loader that is collected does it by "
+       "itself.\n"
+       "> loader = lumen.data.loader{ source = {kind = \"phantom\", count = 3}, size = 32 }\n"
+       "> loader:close()");
 static int loader_close(lua_State *L)
 {
   handle *h = luaL_checkudata(L, 1, CLASS);
@@ -240,6 +246,26 @@ static lm_status select_subset(lua_State *L, lm_loader *l)
   return lm_loader_select(l, items, n);
 }
 
+LM_DOC(core_loader,
+       "; source: table, subset: table|tensor, batch: int = 1, size: int = 224, seed: "
+       "int = 0, threads: int = 1, shuffle: bool = false, drop_last: bool = false, crop: "
+       "table|bool = false, flip: float = 0, filter: str = bicubic, channels: int = 3, "
+       "mean: floats, std: floats, pseudo_mask: bool = false, vessel: table, broken: str "
+       "= skip, cache: str, memory: int -> loader\n"
+       "Reads images in threads of its own and hands out batches {image = f32 [N, C, size, "
+       "size], mask =, vessel_mask = f32 [N, 1, size, size] of 0 and 1, index = i64 [N], "
+       "0-based}. The same seed gives the same batches, whatever the number of threads. "
+       "source: {kind = \"folder\", images =, masks =}, {kind = \"list\", path =} (CSV: image, "
+       "mask) or {kind = \"phantom\", count =, first =, seed =, preset =, size =}. subset: "
+       "{first =, last =}, counted from 1, or items as i64, counted from 0. crop = {scale "
+       "= {low, high}, ratio = {low, high}}: random resized crops; flip: probability. "
+       "pseudo_mask adds vessel_mask (settings in vessel, as vision.vessel_mask; kept in "
+       "the folder cache). broken images are skipped or an error.\n"
+       "> source = {kind = \"phantom\", count = 6}\n"
+       "> loader = lumen.data.loader{ source = source, batch = 4, size = 64, shuffle = true }\n"
+       "> for batch in loader:epoch(1) do print(batch.image.shape, batch.mask:max():item()) end\n"
+       "{4, 3, 64, 64}	1.0\n"
+       "{2, 3, 64, 64}	1.0");
 static int core_loader(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -306,7 +332,14 @@ static int next_batch(lua_State *L)
   return 1;
 }
 
-/* loader:epoch(e [, first_batch]): an iterator over batches; both count from 1. */
+LM_DOC(loader_epoch,
+       "loader, epoch: int, first: int = 1 -> function\n"
+       "An iterator over the batches of an epoch, from batch `first` on; both count from "
+       "1. The order depends on (seed, epoch) alone, so a run can go on anywhere.\n"
+       "> source = {kind = \"phantom\", count = 8}\n"
+       "> loader = lumen.data.loader{ source = source, batch = 4, size = 32 }\n"
+       "> for batch in loader:epoch(1, 2) do print(batch.index) end\n"
+       "i64 [4] {4, 5, 6, 7}");
 static int loader_epoch(lua_State *L)
 {
   handle *h = check_handle(L);
@@ -322,19 +355,36 @@ static int loader_epoch(lua_State *L)
   return 1;
 }
 
+LM_DOC(loader_batches,
+       "loader -> int\n"
+       "Batches per epoch.\n"
+       "> source = {kind = \"phantom\", count = 10}\n"
+       "> lumen.data.loader{ source = source, batch = 4, drop_last = true }:batches()\n"
+       "2");
 static int loader_batches(lua_State *L)
 {
   lua_pushinteger(L, lm_loader_batches(check_loader(L)));
   return 1;
 }
 
+LM_DOC(loader_wait,
+       "loader -> number\n"
+       "Seconds that the consumer has waited for batches so far.\n"
+       "> loader = lumen.data.loader{ source = {kind = \"phantom\", count = 1}, size = 32 }\n"
+       "> loader:wait_seconds() >= 0\n"
+       "true");
 static int loader_wait(lua_State *L)
 {
   lua_pushnumber(L, lm_loader_wait_seconds(check_loader(L)));
   return 1;
 }
 
-/* loader:name(i): path of item i, counted from 1 (batch.index counts from 0). */
+LM_DOC(loader_name,
+       "loader, item: int -> str\n"
+       "Path of an item, counted from 1 (batch.index counts from 0).\n"
+       "> loader = lumen.data.loader{ source = {kind = \"phantom\", count = 3}, size = 32 }\n"
+       "> loader:name(2)\n"
+       "phantom:1");
 static int loader_name(lua_State *L)
 {
   lm_loader *l = check_loader(L);
@@ -350,40 +400,57 @@ static int loader_length(lua_State *L)
   return 1;
 }
 
-/* loader:classes(): number of classes in the masks; 0 when they are 0 and 1. */
+LM_DOC(loader_classes,
+       "loader -> int\n"
+       "Number of classes in the masks; 0 when they are masks of 0 and 1.\n"
+       "> lumen.data.loader{ source = {kind = \"phantom\", count = 3}, size = 32 }:classes()\n"
+       "0");
 static int loader_classes(lua_State *L)
 {
   lua_pushinteger(L, lm_loader_classes(check_loader(L)));
   return 1;
 }
 
+LM_DOC(loader_has_masks,
+       "loader -> bool\n"
+       "Whether batches carry `mask`.\n"
+       "> lumen.data.loader{ source = {kind = \"phantom\", count = 3}, size = 32 }:has_masks()\n"
+       "true");
 static int loader_has_masks(lua_State *L)
 {
   lua_pushboolean(L, lm_loader_has_masks(check_loader(L)));
   return 1;
 }
 
+LM_DOC(loader_class,
+       "-> loader\n"
+       "What lumen.data.loader returns; #loader is the number of items.\n"
+       "> #lumen.data.loader{ source = {kind = \"phantom\", count = 5}, size = 32 }\n"
+       "5");
+
 void lm_bind_data(lua_State *L)
 {
-  static const luaL_Reg methods[] = {{"epoch", loader_epoch},
-                                     {"batches", loader_batches},
-                                     {"wait_seconds", loader_wait},
-                                     {"name", loader_name},
-                                     {"has_masks", loader_has_masks},
-                                     {"classes", loader_classes},
-                                     {"close", loader_close},
-                                     {NULL, NULL}};
+  static const lm_function methods[] = {
+      {"", NULL, loader_class_doc},
+      {"epoch", loader_epoch, loader_epoch_doc},
+      {"batches", loader_batches, loader_batches_doc},
+      {"wait_seconds", loader_wait, loader_wait_doc},
+      {"name", loader_name, loader_name_doc},
+      {"has_masks", loader_has_masks, loader_has_masks_doc},
+      {"classes", loader_classes, loader_classes_doc},
+      {"close", loader_close, loader_close_doc},
+      {0}};
   static const luaL_Reg events[] = {{"__gc", loader_close}, {"__close", loader_close},
                                     {"__len", loader_length}, {NULL, NULL}};
   luaL_newmetatable(L, CLASS);
   luaL_setfuncs(L, events, 0);
   lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
+  lm_set_functions(L, "Loader", methods);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
+  static const lm_function functions[] = {{"loader", core_loader, core_loader_doc}, {0}};
   lm_subtable(L, -1, "data");
-  lua_pushcfunction(L, core_loader);
-  lua_setfield(L, -2, "loader");
+  lm_set_functions(L, "data", functions);
   lua_pop(L, 1);
   lm_bind_coco(L);
 }

@@ -18,8 +18,13 @@ static int fail_errno(lua_State *L, const char *path, const char *what)
   return luaL_error(L, "%s: %s: %s", path, what, strerror(errno));
 }
 
-/* fs.stat(path) -> {kind = "file" | "directory" | "other", size, mtime}, or nil. Links
- * are followed; mtime is in seconds since 1970. */
+LM_DOC(fs_stat,
+       "path: str -> table?\n"
+       "{kind = \"file\" | \"directory\" | \"other\", size =, mtime =} of what is there, or nil. "
+       "Links are followed; mtime is in seconds since 1970.\n"
+       "> lumen.fs.stat(\"/tmp\").kind, lumen.fs.stat(\"/no/such/place\")\n"
+       "directory\n"
+       "nil");
 static int fs_stat(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -42,6 +47,11 @@ static int fs_stat(lua_State *L)
   return 1;
 }
 
+LM_DOC(fs_exists,
+       "path: str -> bool\n"
+       "Whether something is there.\n"
+       "> lumen.fs.exists(\"/tmp\")\n"
+       "true");
 static int fs_exists(lua_State *L)
 {
   struct stat info;
@@ -49,6 +59,12 @@ static int fs_exists(lua_State *L)
   return 1;
 }
 
+LM_DOC(fs_isdir,
+       "path: str -> bool\n"
+       "Whether a directory is there.\n"
+       "> lumen.fs.isdir(\"/tmp\"), lumen.fs.isdir(\"/dev/null\")\n"
+       "true\n"
+       "false");
 static int fs_isdir(lua_State *L)
 {
   struct stat info;
@@ -56,21 +72,35 @@ static int fs_isdir(lua_State *L)
   return 1;
 }
 
-/* fs.isatty(descriptor): is it a terminal (1: output, 2: errors)? */
+LM_DOC(fs_isatty,
+       "descriptor: int -> bool\n"
+       "Whether a descriptor (0: input, 1: output, 2: errors) is a terminal.\n"
+       "> colours = lumen.fs.isatty(1) and not os.getenv \"NO_COLOR\"");
 static int fs_isatty(lua_State *L)
 {
   lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
   return 1;
 }
 
-/* fs.sync(path): force a file or a directory to the disk. */
+LM_DOC(fs_sync,
+       "path: str\n"
+       "Forces a file or a directory to the disk.\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.write(path, \"kept\")\n"
+       "> lumen.fs.sync(path)");
 static int fs_sync(lua_State *L)
 {
   lm_check(L, lm_file_sync(luaL_checkstring(L, 1)));
   return 0;
 }
 
-/* fs.mkdir(path): with its parents. */
+LM_DOC(fs_mkdir,
+       "path: str\n"
+       "Makes a directory, with its parents; one that is there already is no error.\n"
+       "> folder = os.tmpname() .. \".d/a/b\"\n"
+       "> lumen.fs.mkdir(folder)\n"
+       "> lumen.fs.isdir(folder)\n"
+       "true");
 static int fs_mkdir(lua_State *L)
 {
   lm_check(L, lm_dir_make(luaL_checkstring(L, 1)));
@@ -90,7 +120,14 @@ static void close_names(void *object)
   free(n->list);
 }
 
-/* fs.list(directory) -> names without "." and "..", sorted by their bytes. */
+LM_DOC(fs_list,
+       "directory: str -> table\n"
+       "Names in a directory without \".\" and \"..\", sorted by their bytes.\n"
+       "> folder = os.tmpname() .. \".d\"\n"
+       "> lumen.fs.mkdir(folder .. \"/b\")\n"
+       "> lumen.fs.mkdir(folder .. \"/a\")\n"
+       "> lumen.fs.list(folder)\n"
+       "{\"a\", \"b\"}");
 static int fs_list(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -106,13 +143,27 @@ static int fs_list(lua_State *L)
   return 1;
 }
 
+LM_DOC(fs_rename,
+       "from: str, to: str\n"
+       "Renames; a file of the new name is replaced in one step.\n"
+       "> old = os.tmpname()\n"
+       "> lumen.fs.rename(old, old .. \".new\")\n"
+       "> lumen.fs.exists(old), lumen.fs.exists(old .. \".new\")\n"
+       "false\n"
+       "true");
 static int fs_rename(lua_State *L)
 {
   lm_check(L, lm_file_rename(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
   return 0;
 }
 
-/* fs.remove(path): a file or an empty directory; one that is not there is no error. */
+LM_DOC(fs_remove,
+       "path: str\n"
+       "Deletes a file or an empty directory; one that is not there is no error.\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.remove(path)\n"
+       "> lumen.fs.exists(path)\n"
+       "false");
 static int fs_remove(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -120,8 +171,15 @@ static int fs_remove(lua_State *L)
   return 0;
 }
 
-/* fs.remove_tree(path, root): a directory with all that is in it; it must lie inside
- * root. */
+LM_DOC(fs_remove_tree,
+       "path: str, root: str\n"
+       "Deletes a directory with all that is in it. It must lie inside root, so that a "
+       "wrong name cannot take more.\n"
+       "> root = os.tmpname() .. \".d\"\n"
+       "> lumen.fs.mkdir(root .. \"/old/checkpoints\")\n"
+       "> lumen.fs.remove_tree(root .. \"/old\", root)\n"
+       "> lumen.fs.list(root)\n"
+       "{}");
 static int fs_remove_tree(lua_State *L)
 {
   lm_check(L, lm_dir_remove(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
@@ -133,7 +191,13 @@ static void close_bytes(void *object)
   lm_bytes_free(object);
 }
 
-/* fs.read(path) -> the content, at most 1 GiB. */
+LM_DOC(fs_read,
+       "path: str -> str\n"
+       "The content of a file, at most 1 GiB.\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.write(path, \"vessel\")\n"
+       "> lumen.fs.read(path)\n"
+       "vessel");
 static int fs_read(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -145,8 +209,13 @@ static int fs_read(lua_State *L)
   return 1;
 }
 
-/* fs.write(path, text): replace the content in one step (written aside, synced, renamed).
- */
+LM_DOC(fs_write,
+       "path: str, text: str\n"
+       "Replaces the content of a file in one step: written aside, synced, renamed.\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.write(path, \"one\\ntwo\\n\")\n"
+       "> #lumen.fs.read(path)\n"
+       "8");
 static int fs_write(lua_State *L)
 {
   size_t size = 0;
@@ -155,6 +224,11 @@ static int fs_write(lua_State *L)
   return 0;
 }
 
+LM_DOC(fs_realpath,
+       "path: str -> str\n"
+       "The absolute path without links; raises when nothing is there.\n"
+       "> lumen.fs.realpath(\"/dev/../tmp\")\n"
+       "/tmp");
 static int fs_realpath(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -172,7 +246,13 @@ static int push_hash(lua_State *L, uint64_t hash)
   return 1;
 }
 
-/* fs.hash(path) -> 16 hex digits of the content's 64-bit hash (not for secrets). */
+LM_DOC(fs_hash,
+       "path: str -> str\n"
+       "16 hex digits of a file content's 64-bit hash (to recognise it, not for secrets).\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.write(path, \"vessel\")\n"
+       "> lumen.fs.hash(path) == lumen.fs.hash_text(\"vessel\")\n"
+       "true");
 static int fs_hash(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -183,7 +263,11 @@ static int fs_hash(lua_State *L)
   return push_hash(L, hash);
 }
 
-/* fs.hash_text(text) -> the same hash of a string. */
+LM_DOC(fs_hash_text,
+       "text: str -> str\n"
+       "The same hash of a string.\n"
+       "> #lumen.fs.hash_text(\"vessel\")\n"
+       "16");
 static int fs_hash_text(lua_State *L)
 {
   size_t size = 0;
@@ -191,6 +275,13 @@ static int fs_hash_text(lua_State *L)
   return push_hash(L, lm_bytes_hash(text, size, 0));
 }
 
+LM_DOC(lock_release,
+       "lock\n"
+       "Ends the lock.\n"
+       "> path = os.tmpname()\n"
+       "> lumen.fs.lock(path):release()\n"
+       "> lumen.fs.lock(path) ~= nil\n"
+       "true");
 static int lock_release(lua_State *L)
 {
   int *fd = luaL_checkudata(L, 1, LOCK);
@@ -199,9 +290,18 @@ static int lock_release(lua_State *L)
   return 0;
 }
 
-/* fs.lock(path) -> a lock, or nil and a message when another one has it. The file is made
- * if needed and stays. The lock ends with l:release(), with its <close> variable, or with
- * the process; it is not inherited by programs that are started. */
+LM_DOC(fs_lock,
+       "path: str -> lock?, str?\n"
+       "A lock on a file (made if needed, and left there), or nil and a message when "
+       "another holder has it. It ends with lock:release(), with its <close> variable or "
+       "with the process; programs that are started do not inherit it.\n"
+       "> path = os.tmpname()\n"
+       "> lock = lumen.fs.lock(path)\n"
+       "> lumen.fs.lock(path) == nil\n"
+       "true\n"
+       "> lock:release()\n"
+       "> lumen.fs.lock(path) ~= nil\n"
+       "true");
 static int fs_lock(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -217,35 +317,50 @@ static int fs_lock(lua_State *L)
   return 2;
 }
 
+LM_DOC(lock_class,
+       "-> lock\n"
+       "What lumen.fs.lock returns.\n"
+       "> lock = lumen.fs.lock(os.tmpname())\n"
+       "> lock:release()");
+
+LM_DOC(fs_module,
+       "-> table\n"
+       "Files and directories. Errors name the path.\n"
+       "> lumen.fs.isdir(\"/tmp\")\n"
+       "true");
+
 void lm_bind_fs(lua_State *L)
 {
-  static const luaL_Reg functions[] = {{"stat", fs_stat},
-                                       {"exists", fs_exists},
-                                       {"isdir", fs_isdir},
-                                       {"isatty", fs_isatty},
-                                       {"mkdir", fs_mkdir},
-                                       {"list", fs_list},
-                                       {"rename", fs_rename},
-                                       {"sync", fs_sync},
-                                       {"remove", fs_remove},
-                                       {"remove_tree", fs_remove_tree},
-                                       {"read", fs_read},
-                                       {"write", fs_write},
-                                       {"realpath", fs_realpath},
-                                       {"hash", fs_hash},
-                                       {"hash_text", fs_hash_text},
-                                       {"lock", fs_lock},
-                                       {NULL, NULL}};
+  static const lm_function functions[] = {
+      {"", NULL, fs_module_doc},
+      {"stat", fs_stat, fs_stat_doc},
+      {"exists", fs_exists, fs_exists_doc},
+      {"isdir", fs_isdir, fs_isdir_doc},
+      {"isatty", fs_isatty, fs_isatty_doc},
+      {"mkdir", fs_mkdir, fs_mkdir_doc},
+      {"list", fs_list, fs_list_doc},
+      {"rename", fs_rename, fs_rename_doc},
+      {"sync", fs_sync, fs_sync_doc},
+      {"remove", fs_remove, fs_remove_doc},
+      {"remove_tree", fs_remove_tree, fs_remove_tree_doc},
+      {"read", fs_read, fs_read_doc},
+      {"write", fs_write, fs_write_doc},
+      {"realpath", fs_realpath, fs_realpath_doc},
+      {"hash", fs_hash, fs_hash_doc},
+      {"hash_text", fs_hash_text, fs_hash_text_doc},
+      {"lock", fs_lock, fs_lock_doc},
+      {0}};
   static const luaL_Reg events[] = {
       {"__gc", lock_release}, {"__close", lock_release}, {NULL, NULL}};
+  static const lm_function methods[] = {
+      {"", NULL, lock_class_doc}, {"release", lock_release, lock_release_doc}, {0}};
   lm_subtable(L, lua_gettop(L), "fs");
-  luaL_setfuncs(L, functions, 0);
+  lm_set_functions(L, "fs", functions);
   lua_pop(L, 1);
   luaL_newmetatable(L, LOCK);
   luaL_setfuncs(L, events, 0);
   lua_newtable(L);
-  lua_pushcfunction(L, lock_release);
-  lua_setfield(L, -2, "release");
+  lm_set_functions(L, "Lock", methods);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
 }

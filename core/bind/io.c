@@ -207,11 +207,18 @@ static const char *extension(const char *path)
   return dot && !strchr(dot, '/') ? dot : "";
 }
 
-/* load(path): .safetensors -> table of tensors, table of metadata; .npy -> tensor;
- * .pth, .pt, .bin -> what torch.save was given: dictionaries and lists become tables
- * (None is nil), objects of classes that are not known become tables with the fields
- * class, args, state, items. Element types without a counterpart widen (f16 to f32, i8 to
- * i32 ...). */
+LM_DOC(core_load,
+       "path: str -> any\n"
+       "Reads tensors from a file. .safetensors: a table name -> tensor, and the metadata "
+       "as a second table; .npy: a tensor; .pth, .pt, .bin: what torch.save was given, "
+       "with dictionaries and lists as tables (None is nil) and objects of unknown classes "
+       "as tables with the fields class, args, state, items. Nothing in a file is ever "
+       "executed. Element types without a counterpart widen (f16 to f32, i8 to i32). "
+       "Raises for broken files, naming the file.\n"
+       "> path = os.tmpname() .. \".npy\"\n"
+       "> lumen.save(path, lumen.arange(3))\n"
+       "> lumen.load(path)\n"
+       "i64 [3] {0, 1, 2}");
 static int core_load(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1), *end = extension(path);
@@ -307,8 +314,17 @@ static int save_safetensors(lua_State *L, const char *path)
   return 0;
 }
 
-/* save(path.safetensors, {name = tensor, ...} [, {key = "text", ...}]), save(path.npy,
- * x). The file appears whole or not at all; the same tensors give the same bytes. */
+LM_DOC(core_save,
+       "path: str, tensors: table|tensor, metadata: table?\n"
+       "Writes tensors: save(\"x.safetensors\", {name = tensor}, {key = \"text\"}) or "
+       "save(\"x.npy\", tensor). The file appears whole or not at all; the same tensors give "
+       "the same bytes.\n"
+       "> path = os.tmpname() .. \".safetensors\"\n"
+       "> lumen.save(path, {weight = lumen.ones(2, 2)}, {made_by = \"demo\"})\n"
+       "> tensors, metadata = lumen.load(path)\n"
+       "> tensors.weight, metadata.made_by\n"
+       "f32 [2 x 2] {1, 1, 1, 1}\n"
+       "demo");
 static int core_save(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1), *end = extension(path);
@@ -356,9 +372,16 @@ static int push_image(lua_State *L, lm_image *image, int held, bool real)
   return 1;
 }
 
-/* image.load(path [, {grey=false, dtype="u8"}]) -> [H x W] or [H x W x 3]. dtype "u8":
- * 16-bit files are scaled to 0..255, rounded; "f32": 0..1, all bits kept. grey: as
- * Pillow's "L". */
+LM_DOC(image_load,
+       "path: str; grey: bool = false, dtype: str = u8 -> tensor\n"
+       "A PNG, JPEG, BMP, PGM or PPM file as [H, W] or [H, W, 3]. dtype u8: 16-bit files "
+       "are scaled to 0 .. 255 and rounded; f32: 0 to 1, all bits kept. grey: colours "
+       "become luma, as Pillow's \"L\". Raises for broken files and for more than 2^28 "
+       "pixels, naming the file.\n"
+       "> path = os.tmpname() .. \".png\"\n"
+       "> lumen.image.save(path, lumen.vision.phantom{size = 64}.image)\n"
+       "> lumen.image.load(path).shape\n"
+       "{64, 64}");
 static int image_load(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
@@ -369,7 +392,11 @@ static int image_load(lua_State *L)
   return push_image(L, image, held, o.real);
 }
 
-/* image.decode(bytes [, options]): as image.load, from the content of a file. */
+LM_DOC(image_decode,
+       "bytes: str; grey: bool = false, dtype: str = u8 -> tensor\n"
+       "As image.load, from the content of a file.\n"
+       "> lumen.image.decode(\"P2 3 1 255\\n0 128 255\\n\")\n"
+       "u8 [1 x 3] {0, 128, 255}");
 static int image_decode(lua_State *L)
 {
   size_t size = 0;
@@ -398,9 +425,15 @@ static uint8_t *quantise(lua_State *L, const lm_tensor *t)
   return to;
 }
 
-/* image.save(path, x [, {quality=95}]): x is u8, or a float in 0..1 (clamped), [H x W] or
- * [H x W x 3]. The extension says the format: .png, .jpg and .jpeg (read back as colour
- * unless grey is asked for), grey .pgm, colour .ppm. Raises for a NaN. */
+LM_DOC(image_save,
+       "path: str, x; quality: int = 95\n"
+       "Writes a picture: u8, or floats in 0 .. 1 (clamped), [H, W] or [H, W, 3]. The "
+       "extension says the format: .png, .jpg, .jpeg, grey .pgm, colour .ppm. Raises for "
+       "NaN and other shapes.\n"
+       "> path = os.tmpname() .. \".png\"\n"
+       "> lumen.image.save(path, lumen.rand(48, 64))\n"
+       "> lumen.image.load(path).shape\n"
+       "{48, 64}");
 static int image_save(lua_State *L)
 {
   static const char *const keys[] = {"quality", NULL};
@@ -424,13 +457,18 @@ static int image_save(lua_State *L)
 
 void lm_bind_io(lua_State *L)
 {
-  static const luaL_Reg functions[] = {
-      {"load", core_load}, {"save", core_save}, {NULL, NULL}};
-  static const luaL_Reg image[] = {
-      {"load", image_load}, {"decode", image_decode}, {"save", image_save}, {NULL, NULL}};
-  luaL_setfuncs(L, functions, 0);
+  static const lm_function functions[] = {
+      {"load", core_load, core_load_doc},
+      {"save", core_save, core_save_doc},
+      {0}};
+  static const lm_function image[] = {
+      {"load", image_load, image_load_doc},
+      {"decode", image_decode, image_decode_doc},
+      {"save", image_save, image_save_doc},
+      {0}};
+  lm_set_functions(L, "", functions);
   lm_subtable(L, lua_gettop(L), "image");
-  luaL_setfuncs(L, image, 0);
+  lm_set_functions(L, "image", image);
   lua_pop(L, 1);
   luaL_newmetatable(L, OPAQUE);
   lua_pushcfunction(L, opaque_tostring);

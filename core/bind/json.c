@@ -182,9 +182,14 @@ static void close_bytes(void *object)
   lm_bytes_free(object);
 }
 
-/* json.encode(value) -> text on one line. A table with keys 1..n is an array, one with
- * string keys an object, an empty one {} unless it is a json.array. Errors: other keys,
- * strings that are not UTF-8, functions, tensors, cycles. */
+LM_DOC(json_encode,
+       "value: any -> str\n"
+       "JSON text on one line: keys sorted, numbers with the fewest digits that read back "
+       "the same, NaN and infinities as null. A table with keys 1..n is an array, one with "
+       "string keys an object, an empty one {} unless it is a json.array. Raises for other "
+       "keys, strings that are not UTF-8, functions, tensors, cycles.\n"
+       "> lumen.json.encode{dice = 0.5, seeds = {0, 1}}\n"
+       "{\"dice\":0.5,\"seeds\":[0,1]}");
 static int json_encode(lua_State *L)
 {
   luaL_checkany(L, 1);
@@ -237,9 +242,13 @@ static void close_json(void *object)
   cJSON_Delete(*(cJSON **)object);
 }
 
-/* json.decode(text [, name]) -> value. null is json.null, so that arrays keep their
- * places; numbers without a fraction, up to 2^53, are integers. `name` (a path) stands in
- * errors. */
+LM_DOC(json_decode,
+       "text: str, name: str = json -> any\n"
+       "The value of a JSON text. null is json.null, so that arrays keep their places; "
+       "numbers without a fraction, up to 2^53, are integers. Errors name `name` (a path) "
+       "and the place.\n"
+       "> lumen.json.decode('{\"dice\": 0.5, \"seeds\": [0, 1]}')\n"
+       "{dice = 0.5, seeds = {0, 1}}");
 static int json_decode(lua_State *L)
 {
   size_t size = 0;
@@ -252,7 +261,11 @@ static int json_decode(lua_State *L)
   return 1;
 }
 
-/* json.array(t) -> t, marked so that it is an array even when it is empty. */
+LM_DOC(json_array,
+       "t: table -> table\n"
+       "t, marked so that it is written as an array even when it is empty.\n"
+       "> lumen.json.encode(lumen.json.array{})\n"
+       "[]");
 static int json_array(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -261,16 +274,31 @@ static int json_array(lua_State *L)
   return 1;
 }
 
+LM_DOC(json_null,
+       "-> any\n"
+       "What stands for null in decoded JSON.\n"
+       "> lumen.json.decode('[1, null]')[2] == lumen.json.null\n"
+       "true");
+
+LM_DOC(json_module,
+       "-> table\n"
+       "JSON texts.\n"
+       "> lumen.json.encode{1, 2}\n"
+       "[1,2]");
+
 void lm_bind_json(lua_State *L)
 {
-  static const luaL_Reg functions[] = {{"encode", json_encode},
-                                       {"decode", json_decode},
-                                       {"array", json_array},
-                                       {NULL, NULL}};
+  static const lm_function functions[] = {
+      {"", NULL, json_module_doc},
+      {"encode", json_encode, json_encode_doc},
+      {"decode", json_decode, json_decode_doc},
+      {"array", json_array, json_array_doc},
+      {"null", NULL, json_null_doc},
+      {0}};
   luaL_newmetatable(L, ARRAY);
   lua_pop(L, 1);
   lm_subtable(L, lua_gettop(L), "json");
-  luaL_setfuncs(L, functions, 0);
+  lm_set_functions(L, "json", functions);
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   lua_pop(L, 1);

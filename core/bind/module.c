@@ -26,6 +26,7 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_phantom(L);
   lm_bind_data(L);
   lm_bind_profile(L);
+  lm_bind_docs(L);
   return 1;
 }
 

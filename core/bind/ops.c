@@ -125,13 +125,16 @@ static void read_tensors(reader *r)
   }
 }
 
-/* Numbers become scalars of the other operand's dtype (an integer tensor and a number with a
- * fraction: f32) on its device. The handles stay on the stack until the call is over. */
+/* Numbers become scalars of the dtype of the first float tensor, else of the last tensor (a
+ * condition or an index comes before the values), on its device. The handles stay on the stack
+ * until the call is over. */
 static void make_scalars(reader *r)
 {
   lua_State *L = r->L;
   const lm_tensor *like = NULL;
-  for (int i = 0; i < r->nin && !like; i++) like = r->in[i];
+  for (int i = 0; i < r->nin; i++) {
+    if (r->in[i] && !(like && lm_dtype_is_float(like->dtype))) like = r->in[i];
+  }
   for (int a = 0; a < r->sig->narg; a++) {
     if (!r->scalar_at[a]) continue;
     double v = lua_tonumber(L, r->scalar_at[a]);
@@ -374,6 +377,15 @@ static void describe_op(lua_State *L, const lm_op *op)
   }
 }
 
+LM_DOC(lumen_ops,
+       "-> table\n"
+       "What is known of every operation: a list of {name =, signature =, doc =, "
+       "differentiable =, cuda =, view =, random =, inplace =, internal =}.\n"
+       "> for _, op in ipairs(lumen.ops) do\n"
+       ">   if op.name == \"softmax\" then print(op.signature) end\n"
+       "> end\n"
+       "x; dim: dim = -1");
+
 void lm_bind_ops(lua_State *L)
 {
   int core = lua_gettop(L);
@@ -396,4 +408,6 @@ void lm_bind_ops(lua_State *L)
   }
   lua_settop(L, list);
   lua_setfield(L, core, "ops");
+  static const lm_function values[] = {{"ops", NULL, lumen_ops_doc}, {0}};
+  lm_set_functions(L, "", values);
 }

@@ -40,10 +40,17 @@ static uint8_t *add_image(lua_State *L, const char *name, int64_t size)
   return pixels;
 }
 
-/* phantom{size = 300, seed = 0, index = 0, preset = "default" | "hard", pre_contrast =
- * false}: {image, mask, pre_contrast}, each u8 [size, size]; mask is 0 or 255. The same
- * seed and index at another size show the same anatomy. pre_contrast = true adds the
- * frame before the contrast agent: same anatomy and devices, other noise. */
+LM_DOC(vision_phantom,
+       "; size: int = 300, seed: int = 0, index: int = 0, preset: str = default, "
+       "pre_contrast: bool = false -> table\n"
+       "A procedural angiogram with ground truth: {image =, mask =}, each u8 [size, size], "
+       "mask 0 or 255. The same seed and index at another size show the same anatomy. "
+       "preset is default or hard; pre_contrast = true adds the frame before the contrast "
+       "agent: same anatomy and devices, other noise.\n"
+       "> p = lumen.vision.phantom{size = 128, seed = 1, index = 7}\n"
+       "> p.image.shape, p.mask:max():item()\n"
+       "{128, 128}\n"
+       "255");
 static int vision_phantom(lua_State *L)
 {
   static const char *const names[] = {"size",   "seed",         "index",
@@ -64,8 +71,9 @@ static int vision_phantom(lua_State *L)
 
 void lm_bind_phantom(lua_State *L)
 {
+  static const lm_function functions[] = {
+      {"phantom", vision_phantom, vision_phantom_doc}, {0}};
   lm_subtable(L, -1, "vision");
-  lua_pushcfunction(L, vision_phantom);
-  lua_setfield(L, -2, "phantom");
+  lm_set_functions(L, "vision", functions);
   lua_pop(L, 1);
 }

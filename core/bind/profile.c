@@ -39,16 +39,30 @@ static void push_owners(lua_State *L, const lm_profile *p)
   }
 }
 
-/* profiler.start([tracing]): forget what was measured, measure every operation from now on;
- * tracing keeps every call (the first million). */
+LM_DOC(profiler_start,
+       "tracing: bool = false\n"
+       "Forgets what was measured and measures every operation from now on; tracing keeps every "
+       "call (the first million) for profiler.trace.\n"
+       "> lumen.profiler.start()\n"
+       "> y = lumen.ones(8, 8) * 2\n"
+       "> lumen.profiler.stop().seconds > 0\n"
+       "true");
 static int profiler_start(lua_State *L)
 {
   lm_profile_start(lua_toboolean(L, 1));
   return 0;
 }
 
-/* profiler.stop() -> {seconds, peak (bytes), dropped, rows = {{name, calls, seconds, flops,
- * bytes, made}, ..}, owners = {{name, bytes}, ..}}, in no order. */
+LM_DOC(profiler_stop,
+       "-> table\n"
+       "Ends measuring: {seconds =, peak = bytes, dropped =, rows = {{name =, calls =, seconds =, "
+       "flops =, bytes =, made =}, ...}, owners = {{name =, bytes =}, ...}}, in no order.\n"
+       "> lumen.profiler.start()\n"
+       "> y = lumen.ones(8, 8):matmul(lumen.ones(8, 8))\n"
+       "> for _, row in ipairs(lumen.profiler.stop().rows) do\n"
+       ">   if row.name == \"matmul\" then print(row.calls, row.flops) end\n"
+       "> end\n"
+       "1 1024.0");
 static int profiler_stop(lua_State *L)
 {
   lm_profile_stop();
@@ -65,14 +79,26 @@ static int profiler_stop(lua_State *L)
   return 1;
 }
 
+LM_DOC(profiler_running,
+       "-> bool\n"
+       "Whether operations are measured.\n"
+       "> lumen.profiler.running()\n"
+       "false");
 static int profiler_running(lua_State *L)
 {
   lua_pushboolean(L, lm_profile_on);
   return 1;
 }
 
-/* profiler.trace() -> the calls kept since the last start as text in Chrome's trace event
- * format (chrome://tracing, ui.perfetto.dev): complete events, microseconds. */
+LM_DOC(profiler_trace,
+       "-> str\n"
+       "The calls kept since the last start(true) as text in Chrome's trace event format "
+       "(chrome://tracing, ui.perfetto.dev): complete events, microseconds.\n"
+       "> lumen.profiler.start(true)\n"
+       "> y = lumen.ones(2) * 2\n"
+       "> result = lumen.profiler.stop()\n"
+       "> #lumen.json.decode(lumen.profiler.trace()).traceEvents > 1\n"
+       "true");
 static int profiler_trace(lua_State *L)
 {
   const lm_profile *p = lm_profile_get();
@@ -97,14 +123,21 @@ static int profiler_trace(lua_State *L)
   return 1;
 }
 
+LM_DOC(profiler_module,
+       "-> table\n"
+       "Measures operations; lumen.profile(fn) prints what it finds.\n"
+       "> lumen.profiler.running()\n"
+       "false");
+
 void lm_bind_profile(lua_State *L)
 {
-  static const luaL_Reg functions[] = {{"start", profiler_start},
-                                       {"stop", profiler_stop},
-                                       {"running", profiler_running},
-                                       {"trace", profiler_trace},
-                                       {NULL, NULL}};
+  static const lm_function functions[] = {{"", NULL, profiler_module_doc},
+                                          {"start", profiler_start, profiler_start_doc},
+                                          {"stop", profiler_stop, profiler_stop_doc},
+                                          {"running", profiler_running, profiler_running_doc},
+                                          {"trace", profiler_trace, profiler_trace_doc},
+                                          {0}};
   lm_subtable(L, lua_gettop(L), "profiler");
-  luaL_setfuncs(L, functions, 0);
+  lm_set_functions(L, "profiler", functions);
   lua_pop(L, 1);
 }

@@ -83,6 +83,15 @@ static void scope_drop(lm_scope *s)
   s->capacity = 0;
 }
 
+LM_DOC(scope_close,
+       "scope\n"
+       "Ends the scope: the handles made inside it are dropped. A variable declared "
+       "<close> does it by itself.\n"
+       "> s = lumen.scope()\n"
+       "> x = lumen.ones(2)\n"
+       "> s:close()\n"
+       "> (pcall(function() return x.shape end))\n"
+       "false");
 static int scope_close(lua_State *L)
 {
   lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
@@ -133,6 +142,14 @@ static void escape(lua_State *L, lm_scope *s, int index)
   }
 }
 
+LM_DOC(scope_keep,
+       "scope, values...: any -> any\n"
+       "Lets tensors (or tables of them) outlive the scope; returns them.\n"
+       "> s = lumen.scope()\n"
+       "> x = s:keep(lumen.ones(2))\n"
+       "> s:close()\n"
+       "> x\n"
+       "f32 [2] {1, 1}");
 static int scope_keep(lua_State *L)
 {
   lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
@@ -150,7 +167,14 @@ static lm_scope *scope_open(lua_State *L)
   return s;
 }
 
-/* scope(): an object to close;  scope(fn, ...): fn's results, everything else dropped. */
+LM_DOC(core_scope,
+       "fn: function?, arguments...: any -> any\n"
+       "Drops tensors when a block ends instead of when Lua's collector comes. scope(fn, "
+       "...) calls fn and returns its results; every other handle made inside is dropped. "
+       "scope() opens a scope that s:close() ends, with s:keep(x) for what must survive. "
+       "What C still needs for backward is never dropped.\n"
+       "> lumen.scope(function() return (lumen.ones(1000) * 2):sum() end)\n"
+       "f32 [] {2000}");
 static int core_scope(lua_State *L)
 {
   if (lua_isnoneornil(L, 1)) {
@@ -173,6 +197,12 @@ static int core_scope(lua_State *L)
 
 /* ---- gradients off ---- */
 
+LM_DOC(core_no_grad,
+       "fn: function, arguments...: any -> any\n"
+       "Calls fn(...) without recording for backward; returns its results.\n"
+       "> w = lumen.ones(2, {requires_grad = true})\n"
+       "> lumen.no_grad(function() return w * 2 end).requires_grad\n"
+       "false");
 static int core_no_grad(lua_State *L)
 {
   luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -183,6 +213,11 @@ static int core_no_grad(lua_State *L)
   return lua_gettop(L);
 }
 
+LM_DOC(core_grad_enabled,
+       "-> bool\n"
+       "Whether operations are recorded for backward.\n"
+       "> lumen.no_grad(lumen.grad_enabled)\n"
+       "false");
 static int core_grad_enabled(lua_State *L)
 {
   lua_pushboolean(L, lm_grad_enabled());
@@ -191,7 +226,15 @@ static int core_grad_enabled(lua_State *L)
 
 /* ---- random state ---- */
 
-/* seed(n): everything random from now on is keyed by n, at step 0.  seed() -> n. */
+LM_DOC(core_seed,
+       "n: int? -> int?\n"
+       "Keys everything random from now on by n, starting again at step 0. Without n: the "
+       "seed in use.\n"
+       "> lumen.seed(7)\n"
+       "> a = lumen.rand(3)\n"
+       "> lumen.seed(7)\n"
+       "> a:eq(lumen.rand(3))\n"
+       "u8 [3] {1, 1, 1}");
 static int core_seed(lua_State *L)
 {
   if (lua_isnoneornil(L, 1)) {
@@ -202,7 +245,15 @@ static int core_seed(lua_State *L)
   return 0;
 }
 
-/* random_step(step [, stream]): draws from now on are keyed by (seed, stream, step, 0, 1 ..). */
+LM_DOC(core_random_step,
+       "step: int, stream: str = \"\"\n"
+       "Draws from now on are keyed by (seed, stream, step, 0, 1, ...): what makes a "
+       "resumed run draw the same numbers.\n"
+       "> lumen.random_step(12, \"augment\")\n"
+       "> a = lumen.rand(2)\n"
+       "> lumen.random_step(12, \"augment\")\n"
+       "> a:eq(lumen.rand(2))\n"
+       "u8 [2] {1, 1}");
 static int core_random_step(lua_State *L)
 {
   lm_random_state.step = (uint64_t)luaL_checkinteger(L, 1);
@@ -211,7 +262,11 @@ static int core_random_step(lua_State *L)
   return 0;
 }
 
-/* hash(text) -> integer: a stable 64-bit hash of a name. */
+LM_DOC(core_hash,
+       "text: str -> int\n"
+       "A 64-bit hash of a name (FNV-1a), the same everywhere.\n"
+       "> (\"%016x\"):format(lumen.hash(\"vessel\"))\n"
+       "d2346c4e6d4abc9b");
 static int core_hash(lua_State *L)
 {
   size_t n;
@@ -248,7 +303,15 @@ static void set_number(lua_State *L, const char *name, size_t v)
   lua_setfield(L, -2, name);
 }
 
-/* memory([device]) -> {live, peak, cached, limit} in bytes. */
+LM_DOC(core_memory,
+       "device: str = cpu -> table\n"
+       "Bytes of tensor memory: {live =, peak =, cached =, limit =}. live is in use now, "
+       "peak the most since reset_peak, cached kept for reuse, limit where allocation "
+       "fails.\n"
+       "> before = lumen.memory().live\n"
+       "> x = lumen.zeros(1000)\n"
+       "> lumen.memory().live - before >= 4000\n"
+       "true");
 static int core_memory(lua_State *L)
 {
   lm_device *d;
@@ -261,6 +324,12 @@ static int core_memory(lua_State *L)
   return 1;
 }
 
+LM_DOC(core_reset_peak,
+       "device: str = cpu\n"
+       "Starts measuring memory().peak anew.\n"
+       "> lumen.reset_peak()\n"
+       "> lumen.memory().peak == lumen.memory().live\n"
+       "true");
 static int core_reset_peak(lua_State *L)
 {
   lm_device *d;
@@ -269,6 +338,10 @@ static int core_reset_peak(lua_State *L)
   return 0;
 }
 
+LM_DOC(core_empty_cache,
+       "device: str = cpu -> int\n"
+       "Collects garbage and gives cached memory back to the system; the bytes given back.\n"
+       "> freed = lumen.empty_cache()");
 static int core_empty_cache(lua_State *L)
 {
   lm_device *d;
@@ -278,7 +351,16 @@ static int core_empty_cache(lua_State *L)
   return 1;
 }
 
-/* memory_limit(bytes [, device]): the hard limit; returns the old one. */
+LM_DOC(core_memory_limit,
+       "bytes: int, device: str = cpu -> int\n"
+       "Sets the most that tensors may take (0: no limit) and returns what it was; beyond "
+       "it an allocation is an error and not the end of the process. It starts at 90 % of "
+       "what the machine or its cgroup has.\n"
+       "> before = lumen.memory_limit(1 << 30)\n"
+       "> (pcall(lumen.zeros, 1 << 30))\n"
+       "false\n"
+       "> lumen.memory_limit(before) == 1 << 30\n"
+       "true");
 static int core_memory_limit(lua_State *L)
 {
   lm_device *d;
@@ -290,7 +372,15 @@ static int core_memory_limit(lua_State *L)
   return 1;
 }
 
-/* threads() -> n;  threads(n) sets it. */
+LM_DOC(core_threads,
+       "n: int? -> int\n"
+       "Sets the number of threads that compute (1 to 1024); returns the number in use. "
+       "Sums may round differently with another number.\n"
+       "> before = lumen.threads()\n"
+       "> lumen.threads(1)\n"
+       "1\n"
+       "> lumen.threads(before) == before\n"
+       "true");
 static int core_threads(lua_State *L)
 {
   if (!lua_isnoneornil(L, 1)) {
@@ -302,6 +392,11 @@ static int core_threads(lua_State *L)
   return 1;
 }
 
+LM_DOC(core_build,
+       "-> table\n"
+       "What this program is: {version =, compiler =, arch =, blas =, blas_core =}.\n"
+       "> lumen.build().version\n"
+       "0.1.0");
 static int core_build(lua_State *L)
 {
   lua_newtable(L);
@@ -321,6 +416,13 @@ static int core_build(lua_State *L)
   return 1;
 }
 
+LM_DOC(core_time,
+       "-> number\n"
+       "Seconds of a clock that never goes back; differences mean something, values do "
+       "not.\n"
+       "> began = lumen.time()\n"
+       "> lumen.time() >= began\n"
+       "true");
 static int core_time(lua_State *L)
 {
   lua_pushnumber(L, lm_time());
@@ -337,7 +439,12 @@ static void on_terminate(int signal_number)
   terminated = 1;
 }
 
-/* catch_terminate(): from now on SIGTERM only sets what terminated() returns. */
+LM_DOC(core_catch_terminate,
+       "\n"
+       "From now on SIGTERM only sets what terminated() returns, so that a run can save "
+       "before it ends. Programs call it once; nothing is returned.\n"
+       "> lumen.terminated()\n"
+       "false");
 static int core_catch_terminate(lua_State *L)
 {
   (void)L;
@@ -345,6 +452,11 @@ static int core_catch_terminate(lua_State *L)
   return 0;
 }
 
+LM_DOC(core_terminated,
+       "-> bool\n"
+       "Whether SIGTERM has come since catch_terminate().\n"
+       "> lumen.terminated()\n"
+       "false");
 static int core_terminated(lua_State *L)
 {
   lua_pushboolean(L, terminated);
@@ -476,8 +588,19 @@ static int function_call(lua_State *L)
   return nout;
 }
 
-/* func{forward = function(ctx, x, ...) ... ctx:save(x) return y end,
- *      backward = function(ctx, gy, ...) ctx.saved[1] ... return gx end} */
+LM_DOC(core_func,
+       "spec: table -> function\n"
+       "A differentiable function written in Lua: spec = {forward = function(ctx, x, ...), "
+       "backward = function(ctx, gy, ...)}. forward returns 1 to 4 tensors and may call "
+       "ctx:save(...); backward finds those in ctx.saved and returns one gradient per "
+       "input, of its shape and dtype, nil for none.\n"
+       "> double_slope = lumen.func{\n"
+       ">   forward = function(ctx, x) ctx:save(x) return x * x end,\n"
+       ">   backward = function(ctx, gy) return 2 * 2 * ctx.saved[1] * gy end }\n"
+       "> x = lumen.tensor({1, 3}, {requires_grad = true})\n"
+       "> double_slope(x):sum():backward()\n"
+       "> x.grad\n"
+       "f32 [2] {4, 12}");
 static int core_func(lua_State *L)
 {
   static const char *const keys[] = {"forward", "backward", NULL};
@@ -490,36 +613,56 @@ static int core_func(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"scope", core_scope},
-                                     {"no_grad", core_no_grad},
-                                     {"grad_enabled", core_grad_enabled},
-                                     {"seed", core_seed},
-                                     {"random_step", core_random_step},
-                                     {"hash", core_hash},
-                                     {"memory", core_memory},
-                                     {"reset_peak", core_reset_peak},
-                                     {"empty_cache", core_empty_cache},
-                                     {"memory_limit", core_memory_limit},
-                                     {"threads", core_threads},
-                                     {"build", core_build},
-                                     {"time", core_time},
-                                     {"catch_terminate", core_catch_terminate},
-                                     {"terminated", core_terminated},
-                                     {"func", core_func},
-                                     {NULL, NULL}};
+LM_DOC(lumen_version,
+       "-> str\n"
+       "The version.\n"
+       "> lumen.version\n"
+       "0.1.0");
+
+static const lm_function functions[] = {
+    {"scope", core_scope, core_scope_doc},
+    {"no_grad", core_no_grad, core_no_grad_doc},
+    {"grad_enabled", core_grad_enabled, core_grad_enabled_doc},
+    {"seed", core_seed, core_seed_doc},
+    {"random_step", core_random_step, core_random_step_doc},
+    {"hash", core_hash, core_hash_doc},
+    {"memory", core_memory, core_memory_doc},
+    {"reset_peak", core_reset_peak, core_reset_peak_doc},
+    {"empty_cache", core_empty_cache, core_empty_cache_doc},
+    {"memory_limit", core_memory_limit, core_memory_limit_doc},
+    {"threads", core_threads, core_threads_doc},
+    {"build", core_build, core_build_doc},
+    {"time", core_time, core_time_doc},
+    {"catch_terminate", core_catch_terminate, core_catch_terminate_doc},
+    {"terminated", core_terminated, core_terminated_doc},
+    {"func", core_func, core_func_doc},
+    {"version", NULL, lumen_version_doc},
+    {0}};
+
+LM_DOC(scope_class,
+       "-> scope\n"
+       "What lumen.scope() returns: tensors made while it is open are dropped when it "
+       "ends.\n"
+       "> do local s <close> = lumen.scope() x = lumen.ones(2) end\n"
+       "> (pcall(function() return x.shape end))\n"
+       "false");
 
 void lm_bind_state(lua_State *L)
 {
-  luaL_setfuncs(L, functions, 0);
+  lm_set_functions(L, "", functions);
   lua_pushliteral(L, LUMEN_VERSION);
   lua_setfield(L, -2, "version");
   lua_newtable(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &scopes_key);
   luaL_newmetatable(L, SCOPE_CLASS);
-  static const luaL_Reg events[] = {{"__close", scope_close}, {"__gc", scope_gc},
-                                    {"keep", scope_keep},     {"close", scope_close},
-                                    {NULL, NULL}};
+  static const luaL_Reg events[] = {
+      {"__close", scope_close}, {"__gc", scope_gc}, {NULL, NULL}};
+  static const lm_function methods[] = {{"", NULL, scope_class_doc},
+                                        {"keep", scope_keep, scope_keep_doc},
+                                        {"close", scope_close, scope_close_doc},
+                                        {0}};
   luaL_setfuncs(L, events, 0);
+  lm_set_functions(L, "Scope", methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

@@ -95,6 +95,14 @@ lm_tensor *lm_check_host(lua_State *L, int index, lm_dtype dtype)
   return t;
 }
 
+LM_DOC(handle_release,
+       "x\n"
+       "Gives up this handle of the tensor now, without waiting for Lua's collector; using "
+       "it afterwards is an error. Memory that others hold stays.\n"
+       "> x = lumen.zeros(1000)\n"
+       "> x:release()\n"
+       "> (pcall(function() return x.shape end))\n"
+       "false");
 static int handle_release(lua_State *L)
 {
   lm_handle *h = luaL_checkudata(L, 1, CLASS);
@@ -257,8 +265,29 @@ static int make_constant(lua_State *L, const char *function, double value, bool 
   return 1;
 }
 
+LM_DOC(make_zeros,
+       "shape...: int; dtype: str = f32, device: str = cpu, requires_grad: bool = false "
+       "-> tensor\n"
+       "Zeros. The shape is a list of numbers or a table of them; no number at all makes a "
+       "scalar.\n"
+       "> lumen.zeros(2, 3)\n"
+       "f32 [2 x 3] {0, 0, 0, 0, 0, 0}\n"
+       "> lumen.zeros({2, 3}, {dtype = \"i64\"}).dtype\n"
+       "i64");
 static int make_zeros(lua_State *L) { return make_constant(L, "zeros", 0, true); }
+LM_DOC(make_ones,
+       "shape...: int; dtype: str = f32, device: str = cpu, requires_grad: bool = false "
+       "-> tensor\n"
+       "Ones; the shape as for zeros.\n"
+       "> lumen.ones(2, 2)\n"
+       "f32 [2 x 2] {1, 1, 1, 1}");
 static int make_ones(lua_State *L) { return make_constant(L, "ones", 1, true); }
+LM_DOC(make_full,
+       "shape: ints, value: float; dtype: str = f32, device: str = cpu, requires_grad: "
+       "bool = false -> tensor\n"
+       "One value everywhere. The shape is a table.\n"
+       "> lumen.full({2, 2}, 0.5)\n"
+       "f32 [2 x 2] {0.5, 0.5, 0.5, 0.5}");
 static int make_full(lua_State *L) { return make_constant(L, "full", 0, false); }
 
 static int make_random(lua_State *L, const char *function, const char *op)
@@ -286,7 +315,23 @@ static int make_random(lua_State *L, const char *function, const char *op)
   return 1;
 }
 
+LM_DOC(make_rand,
+       "shape...: int; low: float = 0, high: float = 1, rng: table?, dtype: str = f32, "
+       "device: str = cpu, requires_grad: bool = false -> tensor\n"
+       "Uniform random numbers in [low, high). Without rng they follow lumen.seed; rng = "
+       "{seed =, stream =, step =, counter =} draws from a stream of its own: the same "
+       "keys give the same numbers, and its counter goes on with each call.\n"
+       "> lumen.rand(3, {rng = {seed = 1, stream = \"demo\"}})\n"
+       "f32 [3] {0.27154, 0.77796, 0.83491}");
 static int make_rand(lua_State *L) { return make_random(L, "rand", "uniform_"); }
+LM_DOC(make_randn,
+       "shape...: int; mean: float = 0, std: float = 1, rng: table?, dtype: str = f32, "
+       "device: str = cpu, requires_grad: bool = false -> tensor\n"
+       "Normal random numbers; the shape as for zeros, rng as for rand.\n"
+       "> lumen.randn(2, 2, {std = 0.1, rng = {seed = 1}})\n"
+       "f32 [2 x 2] {-0.093242, -0.01396, 0.052262, 0.060544}\n"
+       "> lumen.randn(8, 3, 224, 224).shape\n"
+       "{8, 3, 224, 224}");
 static int make_randn(lua_State *L) { return make_random(L, "randn", "normal_"); }
 
 static void to_making(lua_State *L, lm_tensor *t, making m)
@@ -295,6 +340,16 @@ static void to_making(lua_State *L, lm_tensor *t, making m)
   t->requires_grad = m.requires_grad;
 }
 
+LM_DOC(make_tensor,
+       "values: table; dtype: str = f32, device: str = cpu, requires_grad: bool = false "
+       "-> tensor\n"
+       "A tensor from nested tables of numbers, or a scalar from one number. Raises when "
+       "the rows of a level differ in length, when there are more than 6 levels, or when a "
+       "number does not fit an integer dtype (f32, f64, bf16, i32, i64, u8).\n"
+       "> lumen.tensor{{1, 2, 3}, {4, 5, 6}}\n"
+       "f32 [2 x 3] {1, 2, 3, 4, 5, 6}\n"
+       "> lumen.tensor({0, 255}, {dtype = \"u8\"})\n"
+       "u8 [2] {0, 255}");
 static int make_tensor(lua_State *L)
 {
   making m = read_making(L, 2, "tensor", LM_F32);
@@ -310,7 +365,15 @@ static int make_tensor(lua_State *L)
   return 1;
 }
 
-/* arange(n): 0 .. n-1;  arange(first, last_exclusive, step). */
+LM_DOC(make_arange,
+       "first: float, last: float?, step: float?; dtype: str?, device: str = cpu, "
+       "requires_grad: bool = false -> tensor\n"
+       "arange(n) counts 0 .. n - 1; arange(first, last, step) from first on, without "
+       "last. i64 when all numbers are integers, else f32.\n"
+       "> lumen.arange(4)\n"
+       "i64 [4] {0, 1, 2, 3}\n"
+       "> lumen.arange(0, 1, 0.25)\n"
+       "f32 [4] {0, 0.25, 0.5, 0.75}");
 static int make_arange(lua_State *L)
 {
   double first = 0, last = luaL_checknumber(L, 1), step = 1;
@@ -344,6 +407,11 @@ static int make_arange(lua_State *L)
 
 /* ---- methods that are no operations ---- */
 
+LM_DOC(method_item,
+       "x -> number\n"
+       "The number in a tensor of one element; raises when there are more or none.\n"
+       "> lumen.tensor{1, 2, 3}:sum():item()\n"
+       "6.0");
 static int method_item(lua_State *L)
 {
   lm_tensor *x = lm_check_tensor(L, 1);
@@ -369,6 +437,11 @@ static void push_nested(lua_State *L, const lm_tensor *t, int dim, int64_t *i)
   }
 }
 
+LM_DOC(method_totable,
+       "x -> table\n"
+       "Nested tables of numbers, one level per dimension; a number for a scalar.\n"
+       "> lumen.arange(6):reshape(2, 3):totable()\n"
+       "{{0, 1, 2}, {3, 4, 5}}");
 static int method_totable(lua_State *L)
 {
   int64_t i = 0;
@@ -378,19 +451,40 @@ static int method_totable(lua_State *L)
   return 1;
 }
 
+LM_DOC(method_numel,
+       "x -> int\n"
+       "Number of elements.\n"
+       "> lumen.zeros(2, 3, 4):numel()\n"
+       "24");
 static int method_numel(lua_State *L)
 {
   lua_pushinteger(L, lm_numel(lm_check_tensor(L, 1)));
   return 1;
 }
 
+LM_DOC(method_is_contiguous,
+       "x -> bool\n"
+       "Whether the elements lie in memory in row-major order without gaps.\n"
+       "> x = lumen.zeros(2, 3)\n"
+       "> x:is_contiguous(), x:transpose():is_contiguous()\n"
+       "true\n"
+       "false");
 static int method_is_contiguous(lua_State *L)
 {
   lua_pushboolean(L, lm_is_contiguous(lm_check_tensor(L, 1)));
   return 1;
 }
 
-/* x:backward(), x:backward(gradient), x:backward{keep=true, gradient=g} */
+LM_DOC(method_backward,
+       "x, gradient?; keep: bool = false\n"
+       "Gradients of x, a scalar, for all leaves that it was computed from; they add to "
+       "what is in leaf.grad. For a tensor with more elements, gradient (of x's shape) "
+       "says what comes in. The graph is freed unless keep. Raises when a tensor that the "
+       "graph needs was overwritten.\n"
+       "> x = lumen.tensor({1, 2, 3}, {requires_grad = true})\n"
+       "> x:square():sum():backward()\n"
+       "> x.grad\n"
+       "f32 [3] {2, 4, 6}");
 static int method_backward(lua_State *L)
 {
   static const char *const keys[] = {"keep", "gradient", NULL};
@@ -406,7 +500,14 @@ static int method_backward(lua_State *L)
   return 0;
 }
 
-/* x:to("f64"), x:to("cuda"), x:to(other): dtype and/or device. */
+LM_DOC(method_to,
+       "x, target: str|tensor -> tensor\n"
+       "x with another dtype (\"f32\", \"f64\", \"bf16\", \"i32\", \"i64\", \"u8\") or on another "
+       "device (\"cpu\", \"cuda\", \"cuda:1\"), or with both of another tensor. x itself when "
+       "nothing changes. Converting follows cast and is differentiable between floats; "
+       "moving between devices is not.\n"
+       "> lumen.arange(3):to(\"f32\")\n"
+       "f32 [3] {0, 1, 2}");
 static int method_to(lua_State *L)
 {
   lm_tensor *x = lm_check_tensor(L, 1), *like = lm_test_tensor(L, 2);
@@ -438,7 +539,14 @@ static int method_to(lua_State *L)
   return 1;
 }
 
-/* A copy with its own memory; differentiable. */
+LM_DOC(method_clone,
+       "x -> tensor\n"
+       "A copy with memory of its own. Differentiable.\n"
+       "> x = lumen.zeros(2)\n"
+       "> y = x:clone():fill_(1)\n"
+       "> x, y\n"
+       "f32 [2] {0, 0}\n"
+       "f32 [2] {1, 1}");
 static int method_clone(lua_State *L)
 {
   lm_tensor *x = lm_check_tensor(L, 1), *y;
@@ -456,6 +564,14 @@ static int method_clone(lua_State *L)
   return 1;
 }
 
+LM_DOC(method_requires_grad_,
+       "x, on: bool = true -> tensor\n"
+       "Switches on (or off) that backward computes a gradient for the leaf x; returns x. "
+       "Raises for integers and for results of operations. The same as setting "
+       "x.requires_grad.\n"
+       "> x = lumen.zeros(2):requires_grad_()\n"
+       "> x.requires_grad\n"
+       "true");
 static int method_requires_grad_(lua_State *L)
 {
   lm_tensor *x = lm_check_tensor(L, 1);
@@ -468,6 +584,14 @@ static int method_requires_grad_(lua_State *L)
   return 1;
 }
 
+LM_DOC(method_zero_grad,
+       "x\n"
+       "Forgets x.grad.\n"
+       "> x = lumen.ones(2, {requires_grad = true})\n"
+       "> x:sum():backward()\n"
+       "> x:zero_grad()\n"
+       "> x.grad\n"
+       "nil");
 static int method_zero_grad(lua_State *L)
 {
   lm_tensor *x = lm_check_tensor(L, 1);
@@ -636,39 +760,115 @@ static int meta_unary(lua_State *L)
   return lm_call_op(L, lua_touserdata(L, lua_upvalueindex(1)), 1);
 }
 
+LM_DOC(core_is_tensor,
+       "value: any -> bool\n"
+       "Whether a value is a tensor.\n"
+       "> lumen.is_tensor(lumen.zeros(1)), lumen.is_tensor({1})\n"
+       "true\n"
+       "false");
 static int core_is_tensor(lua_State *L)
 {
   lua_pushboolean(L, luaL_testudata(L, 1, CLASS) != NULL);
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"item", method_item},
-                                   {"totable", method_totable},
-                                   {"numel", method_numel},
-                                   {"is_contiguous", method_is_contiguous},
-                                   {"backward", method_backward},
-                                   {"to", method_to},
-                                   {"clone", method_clone},
-                                   {"requires_grad_", method_requires_grad_},
-                                   {"zero_grad", method_zero_grad},
-                                   {"release", handle_release},
-                                   {NULL, NULL}};
+LM_DOC(tensor_class,
+       "-> tensor\n"
+       "A tensor: numbers of one dtype in a grid of up to six dimensions. Operations are "
+       "functions of lumen and methods alike: lumen.softmax(x) is x:softmax(). Dimensions "
+       "and positions count from 1, negative ones from the end; values inside index "
+       "tensors count from 0. + - * / ^ and unary - work element by element and broadcast; "
+       "x[i] is the i-th part along the first dimension, x[i] = y writes it, #x is the "
+       "size of the first dimension.\n"
+       "> x = lumen.tensor{{1, 2}, {3, 4}}\n"
+       "> x[2], (x + 10)[1], #x\n"
+       "f32 [2] {3, 4}\n"
+       "f32 [2] {11, 12}\n"
+       "2\n"
+       "> x[1] = 0\n"
+       "> x\n"
+       "f32 [2 x 2] {0, 0, 3, 4}");
 
-static const luaL_Reg makers[] = {{"tensor", make_tensor}, {"zeros", make_zeros},
-                                  {"ones", make_ones},     {"full", make_full},
-                                  {"rand", make_rand},     {"randn", make_randn},
-                                  {"arange", make_arange}, {"is_tensor", core_is_tensor},
-                                  {NULL, NULL}};
+LM_DOC(tensor_shape,
+       "-> ints\n"
+       "The sizes of the dimensions, as a table.\n"
+       "> lumen.zeros(2, 3).shape\n"
+       "{2, 3}");
+
+LM_DOC(tensor_dtype,
+       "-> str\n"
+       "f32, f64, bf16, i32, i64 or u8.\n"
+       "> lumen.arange(3).dtype\n"
+       "i64");
+
+LM_DOC(tensor_device,
+       "-> str\n"
+       "Where the elements lie: cpu, cuda:0.\n"
+       "> lumen.zeros(2).device\n"
+       "cpu");
+
+LM_DOC(tensor_ndim,
+       "-> int\n"
+       "Number of dimensions; 0 for a scalar.\n"
+       "> lumen.zeros(2, 3).ndim, lumen.zeros({}).ndim\n"
+       "2\n"
+       "0");
+
+LM_DOC(tensor_grad,
+       "-> tensor?\n"
+       "The gradient that backward has left, or nil. Can be set.\n"
+       "> x = lumen.tensor({3}, {requires_grad = true})\n"
+       "> x:square():backward()\n"
+       "> x.grad\n"
+       "f32 [1] {6}");
+
+LM_DOC(tensor_requires_grad,
+       "-> bool\n"
+       "Whether gradients flow to it. Can be set for leaves.\n"
+       "> w = lumen.ones(2, {requires_grad = true})\n"
+       "> (w * 2).requires_grad\n"
+       "true");
+
+static const lm_function methods[] = {
+    {"", NULL, tensor_class_doc},
+    {"item", method_item, method_item_doc},
+    {"totable", method_totable, method_totable_doc},
+    {"numel", method_numel, method_numel_doc},
+    {"is_contiguous", method_is_contiguous, method_is_contiguous_doc},
+    {"backward", method_backward, method_backward_doc},
+    {"to", method_to, method_to_doc},
+    {"clone", method_clone, method_clone_doc},
+    {"requires_grad_", method_requires_grad_, method_requires_grad__doc},
+    {"zero_grad", method_zero_grad, method_zero_grad_doc},
+    {"release", handle_release, handle_release_doc},
+    {"shape", NULL, tensor_shape_doc},
+    {"dtype", NULL, tensor_dtype_doc},
+    {"device", NULL, tensor_device_doc},
+    {"ndim", NULL, tensor_ndim_doc},
+    {"grad", NULL, tensor_grad_doc},
+    {"requires_grad", NULL, tensor_requires_grad_doc},
+    {0}};
+
+static const lm_function makers[] = {
+    {"tensor", make_tensor, make_tensor_doc},
+    {"zeros", make_zeros, make_zeros_doc},
+    {"ones", make_ones, make_ones_doc},
+    {"full", make_full, make_full_doc},
+    {"rand", make_rand, make_rand_doc},
+    {"randn", make_randn, make_randn_doc},
+    {"arange", make_arange, make_arange_doc},
+    {"is_tensor", core_is_tensor, core_is_tensor_doc},
+    {0}};
 
 void lm_bind_tensor(lua_State *L)
 {
   static const struct { const char *event, *op; bool unary; } arithmetic[] = {
       {"__add", "add", false}, {"__sub", "sub", false}, {"__mul", "mul", false},
       {"__div", "div", false}, {"__pow", "pow", false}, {"__unm", "neg", true}};
-  luaL_setfuncs(L, makers, 0);
+  lm_set_functions(L, "", makers);
   luaL_newmetatable(L, CLASS);
   lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
+  lm_set_functions(L, "Tensor", methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -3, "methods");
   lua_pushcclosure(L, meta_index, 1);

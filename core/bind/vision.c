@@ -67,8 +67,17 @@ static int push_response(lua_State *L, lm_dtype input, const lm_tensor *result)
   return 1;
 }
 
-/* sato(image, {sigmas = {1, 2, 3, 4}, black_ridges = true}): tubeness, >= 0, in units of
- * the image's values. */
+LM_DOC(vision_sato,
+       "image; sigmas: floats = {1, 2, 3, 4}, black_ridges: bool = true -> tensor\n"
+       "Tubeness by Sato's ridge filter (Sato et al. 1998), at least 0, in units of the "
+       "image's values: the largest over the scales sigmas (pixels) of the eigenvalue "
+       "across a dark ridge, or a bright one without black_ridges. image [H, W] or [N, 1, "
+       "H, W], any dtype; f64 for f64, else f32. As scikit-image's filters.sato.\n"
+       "> image = lumen.full({32, 32}, 200)\n"
+       "> image:slice(2, 16, 17):fill_(50)\n"
+       "> response = lumen.vision.sato(image)\n"
+       "> response[16]:argmax()\n"
+       "i64 [] {15}");
 static int vision_sato(lua_State *L)
 {
   static const char *const names[] = {"sigmas", "black_ridges", NULL};
@@ -87,8 +96,19 @@ static int vision_sato(lua_State *L)
   return push_response(L, input, out);
 }
 
-/* frangi(image, {sigmas = {1, 3, 5, 7, 9}, beta = 0.5, gamma = automatic, black_ridges =
- * true}): vesselness from 0 to 1. */
+LM_DOC(vision_frangi,
+       "image; sigmas: floats = {1, 3, 5, 7, 9}, beta: float = 0.5, gamma: float = 0, "
+       "black_ridges: bool = true -> tensor\n"
+       "Vesselness from 0 to 1 by Frangi's filter (Frangi et al. 1998). beta weighs blobs "
+       "against lines; gamma is the contrast that counts, 0: half the largest Hessian "
+       "norm. image [H, W] or [N, 1, H, W]; f64 for f64, else f32. As scikit-image's "
+       "filters.frangi.\n"
+       "> image = lumen.full({32, 32}, 200)\n"
+       "> image:slice(2, 16, 17):fill_(50)\n"
+       "> response = lumen.vision.frangi(image)\n"
+       "> response.shape, response:max():item() <= 1\n"
+       "{32, 32}\n"
+       "true");
 static int vision_frangi(lua_State *L)
 {
   static const char *const names[] = {"sigmas", "beta", "gamma", "black_ridges", NULL};
@@ -110,10 +130,21 @@ static int vision_frangi(lua_State *L)
   return push_response(L, input, out);
 }
 
-/* vessel_mask(image, {sigmas = {1, 2, 3, 4}, percentile = 92, border = 20, published =
- * false}): the mask (u8, 0 or 1), and the filter response that it was cut from (u8).
- * image is u8 grey. sigmas and border are meant at a shorter side of 512 pixels and scale
- * with the image, unless `published`. */
+LM_DOC(vision_vessel_mask,
+       "image; sigmas: floats = {1, 2, 3, 4}, percentile: float = 92, border: float = "
+       "20, published: bool = false -> tensor, tensor\n"
+       "The pseudo-mask of VasoMIM (arXiv 2508.10794, as its code has it): Sato's response as "
+       "u8, nothing within border pixels of the edge, only values from the percentile on, and "
+       "of these the 4-connected piece that holds the strongest. Returns the mask (u8, 0 or 1) "
+       "and the filter's response (u8). image is u8 grey, [H, W] or [N, 1, H, W]; sigmas and "
+       "border are meant at a shorter side of 512 pixels and scale with the image, unless "
+       "published.\n"
+       "> p = lumen.vision.phantom{size = 128, seed = 1}\n"
+       "> mask, response = lumen.vision.vessel_mask(p.image)\n"
+       "> mask.shape, mask.dtype, response.dtype\n"
+       "{128, 128}\n"
+       "u8\n"
+       "u8");
 static int vision_vessel_mask(lua_State *L)
 {
   static const char *const names[] = {"sigmas", "percentile", "border", "published",
@@ -145,8 +176,13 @@ static int vision_vessel_mask(lua_State *L)
 
 /* ---- masks ---- */
 
-/* region_grow(mask, row, column, {connectivity = 4}): what hangs together with the pixel
- * (row, column), counted from 1. mask [H, W]; result u8, 0 or 1. */
+LM_DOC(vision_region_grow,
+       "mask, row: int, column: int; connectivity: int = 4 -> tensor\n"
+       "What hangs together with the pixel (row, column), counted from 1: u8 [H, W], 0 or "
+       "1. connectivity is 4 or 8.\n"
+       "> mask = lumen.tensor{{1, 1, 0}, {0, 0, 0}, {0, 1, 1}}\n"
+       "> lumen.vision.region_grow(mask, 3, 2)\n"
+       "u8 [3 x 3] {0, 0, 0, 0, 0, 0, 0, 1, 1}");
 static int vision_region_grow(lua_State *L)
 {
   static const char *const names[] = {"connectivity", NULL};
@@ -174,7 +210,12 @@ static int vision_region_grow(lua_State *L)
   return 1;
 }
 
-/* skeletonize(mask): Zhang and Suen's thinning; u8, 0 or 1. */
+LM_DOC(vision_skeletonize,
+       "mask -> tensor\n"
+       "The centre lines of a mask, one pixel wide, by Zhang and Suen's thinning (1984): "
+       "u8, 0 or 1. mask [H, W] or [N, 1, H, W], set where it is not 0.\n"
+       "> lumen.vision.skeletonize(lumen.ones(5, 9)):sum():item()\n"
+       "6");
 static int vision_skeletonize(lua_State *L)
 {
   planes p = check_mask(L, 1, "skeletonize", "mask");
@@ -186,7 +227,12 @@ static int vision_skeletonize(lua_State *L)
   return 1;
 }
 
-/* distance_transform(mask): distance in pixels to the nearest pixel that is 0; f64. */
+LM_DOC(vision_distance_transform,
+       "mask -> tensor\n"
+       "Exact Euclidean distance in pixels from each set pixel to the nearest pixel that "
+       "is 0: f64, of mask's shape [H, W] or [N, 1, H, W].\n"
+       "> lumen.vision.distance_transform(lumen.tensor{{0, 1, 1, 1}})\n"
+       "f64 [1 x 4] {0, 1, 2, 3}");
 static int vision_distance_transform(lua_State *L)
 {
   planes p = check_mask(L, 1, "distance_transform", "mask");
@@ -198,8 +244,14 @@ static int vision_distance_transform(lua_State *L)
   return 1;
 }
 
-/* components(mask, {connectivity = 8}): labels i32 (0 background, then 1, 2, ... row by
- * row) and how many there are, for one image [H, W]. */
+LM_DOC(vision_components,
+       "mask; connectivity: int = 8 -> tensor, int\n"
+       "Connected pieces of one mask [H, W]: labels i32 (0 background, then 1, 2, ... row "
+       "by row) and how many there are. connectivity is 4 or 8.\n"
+       "> labels, count = lumen.vision.components(lumen.tensor{{1, 0, 1}, {1, 0, 1}})\n"
+       "> labels, count\n"
+       "i32 [2 x 3] {1, 0, 2, 1, 0, 2}\n"
+       "2");
 static int vision_components(lua_State *L)
 {
   static const char *const names[] = {"connectivity", NULL};
@@ -219,7 +271,12 @@ static int vision_components(lua_State *L)
   return 2;
 }
 
-/* surface(mask): the set pixels with an unset 4-neighbour or on the image's edge; u8. */
+LM_DOC(vision_surface,
+       "mask -> tensor\n"
+       "The set pixels with an unset 4-neighbour or on the image's edge: u8, of mask's "
+       "shape.\n"
+       "> lumen.vision.surface(lumen.ones(4, 4)):sum():item()\n"
+       "12");
 static int vision_surface(lua_State *L)
 {
   planes p = check_mask(L, 1, "surface", "mask");
@@ -231,9 +288,16 @@ static int vision_surface(lua_State *L)
   return 1;
 }
 
-/* surface_distances(from, to): from each surface pixel of mask `from` to the nearest
- * surface pixel of mask `to`, row by row; f64 [count], +inf where `to` is empty. One
- * image each. */
+LM_DOC(vision_surface_distances,
+       "from, to -> tensor\n"
+       "From each surface pixel of mask `from` to the nearest surface pixel of mask `to`, "
+       "row by row, in pixels: f64 [count], inf where `to` is empty. One image [H, W] "
+       "each, of one size.\n"
+       "> a, b = lumen.zeros(1, 6), lumen.zeros(1, 6)\n"
+       "> a[1]:slice(1, 1, 1):fill_(1)\n"
+       "> b[1]:slice(1, 4, 4):fill_(1)\n"
+       "> lumen.vision.surface_distances(a, b)\n"
+       "f64 [1] {3}");
 static int vision_surface_distances(lua_State *L)
 {
   int64_t n, found;
@@ -298,9 +362,14 @@ static lm_tensor *push_picture(lua_State *L, int at, const lm_picture *p, const 
   return lm_new_tensor(L, LM_U8, p->channels == 3 ? 3 : 2, shape);
 }
 
-/* resize(image, height, width, {filter = "bicubic", box = {left, top, right, bottom}}):
- * u8 as Pillow's Image.resize, antialiased. box: pixels from the edges, fractions
- * allowed. */
+LM_DOC(image_resize,
+       "image, height: int, width: int; filter: str = bicubic, box: floats? -> tensor\n"
+       "A picture u8 [H, W] or [H, W, 3] at another size, antialiased, to the byte as "
+       "Pillow's Image.resize. filter: nearest, bilinear, bicubic, lanczos. box = {left, "
+       "top, right, bottom}: the part to use, in pixels from the edges, fractions allowed.\n"
+       "> image = lumen.vision.phantom{size = 96}.image\n"
+       "> lumen.image.resize(image, 32, 48).shape\n"
+       "{32, 48}");
 static int image_resize(lua_State *L)
 {
   static const char *const names[] = {"filter", "box", NULL};
@@ -318,9 +387,13 @@ static int image_resize(lua_State *L)
   return 1;
 }
 
-/* crop_resize(image, {top, left, height, width}, height, width, {filter = "bicubic"}):
- * cut the box out (whole pixels; top and left are distances from the edge), then resize
- * it. */
+LM_DOC(image_crop_resize,
+       "image, box: ints, height: int, width: int; filter: str = bicubic -> tensor\n"
+       "Cuts box = {top, left, height, width} (whole pixels; top and left are distances "
+       "from the edge) out of a picture u8 [H, W] or [H, W, 3], then resizes it.\n"
+       "> image = lumen.vision.phantom{size = 96}.image\n"
+       "> lumen.image.crop_resize(image, {10, 20, 64, 64}, 32, 32).shape\n"
+       "{32, 32}");
 static int image_crop_resize(lua_State *L)
 {
   static const char *const names[] = {"filter", NULL};
@@ -344,24 +417,43 @@ static int image_crop_resize(lua_State *L)
   return 1;
 }
 
+LM_DOC(vision_module,
+       "-> table\n"
+       "Filters and masks, on the CPU and outside autograd. Images and masks are [H, W], "
+       "or [N, 1, H, W] for several at once, of any dtype; a mask is set where it is not "
+       "0.\n"
+       "> lumen.vision.skeletonize(lumen.ones(3, 7)):sum():item()\n"
+       "6");
+
+LM_DOC(image_module,
+       "-> table\n"
+       "Pictures: u8 [H, W] (grey) or [H, W, 3] (red, green, blue).\n"
+       "> lumen.image.decode(\"P2 2 1 255\\n0 255\\n\")\n"
+       "u8 [1 x 2] {0, 255}");
+
 void lm_bind_vision(lua_State *L)
 {
-  static const luaL_Reg vision[] = {{"sato", vision_sato},
-                                    {"frangi", vision_frangi},
-                                    {"vessel_mask", vision_vessel_mask},
-                                    {"region_grow", vision_region_grow},
-                                    {"skeletonize", vision_skeletonize},
-                                    {"distance_transform", vision_distance_transform},
-                                    {"components", vision_components},
-                                    {"surface", vision_surface},
-                                    {"surface_distances", vision_surface_distances},
-                                    {NULL, NULL}};
-  static const luaL_Reg image[] = {
-      {"resize", image_resize}, {"crop_resize", image_crop_resize}, {NULL, NULL}};
+  static const lm_function vision[] = {
+      {"", NULL, vision_module_doc},
+      {"sato", vision_sato, vision_sato_doc},
+      {"frangi", vision_frangi, vision_frangi_doc},
+      {"vessel_mask", vision_vessel_mask, vision_vessel_mask_doc},
+      {"region_grow", vision_region_grow, vision_region_grow_doc},
+      {"skeletonize", vision_skeletonize, vision_skeletonize_doc},
+      {"distance_transform", vision_distance_transform, vision_distance_transform_doc},
+      {"components", vision_components, vision_components_doc},
+      {"surface", vision_surface, vision_surface_doc},
+      {"surface_distances", vision_surface_distances, vision_surface_distances_doc},
+      {0}};
+  static const lm_function image[] = {
+      {"", NULL, image_module_doc},
+      {"resize", image_resize, image_resize_doc},
+      {"crop_resize", image_crop_resize, image_crop_resize_doc},
+      {0}};
   lm_subtable(L, -1, "vision");
-  luaL_setfuncs(L, vision, 0);
+  lm_set_functions(L, "vision", vision);
   lua_pop(L, 1);
   lm_subtable(L, -1, "image");
-  luaL_setfuncs(L, image, 0);
+  lm_set_functions(L, "image", image);
   lua_pop(L, 1);
 }

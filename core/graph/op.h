@@ -12,7 +12,9 @@
  *                                are 0-based, negative from the end (defaults: write -1).
  *                                A `dims` default of `all` is the empty list.
  *           dtype                a dtype's name
- *   doc   one paragraph: shapes in brackets, units, errors worth knowing, source.
+ *   doc   one paragraph: shapes in brackets, units, errors worth knowing, source; then at
+ *         least one example, lines of code as "> code\n" with what they print below
+ *         (lua/lumen/help.lua describes the form; the tests run it).
  *
  * What the dispatcher (lm_apply) does, so that kernels need not:
  *   - checks that all tensors are on one device;

@@ -96,12 +96,16 @@ static lm_status argmin_cpu(lm_call *c)
 const lm_op lm_op_argmax = {
     "argmax", "x; dim: dim = -1, keepdim: bool = false",
     "Position (i64, counted from 0) of the first largest value along dim; NaN counts "
-    "as largest.",
+    "as largest.\n"
+    "> lumen.tensor{{1, 5}, {7, 2}}:argmax()\n"
+    "i64 [2] {1, 0}",
     find_infer, argmax_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
 const lm_op lm_op_argmin = {
     "argmin", "x; dim: dim = -1, keepdim: bool = false",
     "Position (i64, counted from 0) of the first smallest value along dim; NaN counts "
-    "as smallest.",
+    "as smallest.\n"
+    "> lumen.tensor{{1, 5}, {7, 2}}:argmin(1)\n"
+    "i64 [2] {0, 1}",
     find_infer, argmin_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
 
 /* Running sums of n elements `step` apart; a negative step runs from the end. */
@@ -176,5 +180,7 @@ static lm_status cumsum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin
 
 const lm_op lm_op_cumsum = {
     "cumsum", "x; dim: dim",
-    "Running sums along dim; integers give i64.",
+    "Running sums along dim; integers give i64.\n"
+    "> lumen.tensor{1, 2, 3}:cumsum(1)\n"
+    "f32 [3] {1, 3, 6}",
     cumsum_infer, cumsum_cpu, NULL, cumsum_grad, 0, 0, 0};

@@ -126,7 +126,12 @@ const lm_op lm_op_cat = {.name = "cat",
                          .sig = "xs...; dim: dim = 0",
                          .doc = "The tensors one after the other along an existing "
                                 "dimension; all other sizes and "
-                                "the dtypes are equal.",
+                                "the dtypes are equal.\n"
+                        "> a, b = lumen.zeros(2, 3), lumen.ones(1, 3)\n"
+                        "> lumen.cat({a, b}).shape\n"
+                        "{3, 3}\n"
+                        "> lumen.cat({lumen.zeros(2, 1), lumen.ones(2, 1)}, {dim = 2})\n"
+                        "f32 [2 x 2] {0, 1, 0, 1}",
                          .infer = cat_infer,
                          .cpu = cat_cpu,
                          .grad = cat_grad,
@@ -184,7 +189,9 @@ static lm_status stack_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 const lm_op lm_op_stack = {
     .name = "stack",
     .sig = "xs...; dim: dim = 0",
-    .doc = "Tensors of one shape side by side along a new dimension dim of the result.",
+    .doc = "Tensors of one shape side by side along a new dimension dim of the result.\n"
+           "> lumen.stack{lumen.zeros(3), lumen.ones(3)}\n"
+           "f32 [2 x 3] {0, 0, 0, 1, 1, 1}",
     .infer = stack_infer,
     .cpu = stack_cpu,
     .grad = stack_grad,
@@ -279,7 +286,11 @@ const lm_op lm_op_pad = {
     .sig = "x; pads: ints, value: float = 0",
     .doc = "x with a border of `value`. pads holds pairs (before, after), the last "
            "dimension's "
-           "first; negative numbers take elements away. Four dimensions at most.",
+           "first; negative numbers take elements away. Four dimensions at most.\n"
+           "> lumen.ones(1, 2):pad({pads = {1, 2}})\n"
+           "f32 [1 x 5] {0, 1, 1, 0, 0}\n"
+           "> lumen.ones(1, 1, 4, 4):pad({pads = {1, 1, 2, 2}}).shape\n"
+           "{1, 1, 8, 6}",
     .infer = pad_infer,
     .cpu = pad_cpu,
     .grad = pad_grad,
@@ -346,7 +357,9 @@ static lm_status roll_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 const lm_op lm_op_roll = {.name = "roll",
                           .sig = "x; shifts: ints, dims: dims",
                           .doc = "x moved by shifts[i] along dims[i]; what leaves at one "
-                                 "end comes in at the other.",
+                                 "end comes in at the other.\n"
+                                 "> lumen.arange(5):roll(1, 1)\n"
+                                 "i64 [5] {4, 0, 1, 2, 3}",
                           .infer = roll_infer,
                           .cpu = roll_cpu,
                           .grad = roll_grad,
@@ -381,7 +394,9 @@ static lm_status flip_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_flip = {.name = "flip",
                           .sig = "x; dims: dims",
-                          .doc = "x with the order along each of dims reversed.",
+                          .doc = "x with the order along each of dims reversed.\n"
+                                 "> lumen.arange(6):reshape(2, 3):flip(2)\n"
+                                 "i64 [2 x 3] {2, 1, 0, 5, 4, 3}",
                           .infer = flip_infer,
                           .cpu = flip_cpu,
                           .grad = flip_grad,
@@ -472,7 +487,9 @@ const lm_op lm_op_repeat = {
     .sig = "x; times: ints",
     .doc =
         "x tiled times[i] times along dimension i; more numbers than dimensions put new "
-        "dimensions in front.",
+        "dimensions in front.\n"
+        "> lumen[\"repeat\"](lumen.tensor{1, 2}, {2, 2})\n"
+        "f32 [2 x 4] {1, 2, 1, 2, 1, 2, 1, 2}",
     .infer = repeat_infer,
     .cpu = repeat_cpu,
     .grad = repeat_grad,
@@ -555,7 +572,10 @@ const lm_op lm_op_axial_shift = {
         "x [N, C, H, W]: the channels are cut into groups of ceil(C / groups); group k "
         "(from 0) moves by k - groups / 2 along dim (3 or 4), zeros come in. The shift "
         "of "
-        "UNeXt's tokenised MLP (arXiv 2203.04967).",
+        "UNeXt's tokenised MLP (arXiv 2203.04967).\n"
+        "> x = lumen.ones(1, 5, 4, 4):axial_shift(3)\n"
+        "> x:select(4, 1)[1]\n"
+        "f32 [5 x 4] {1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, ...}",
     .infer = axial_shift_infer,
     .cpu = axial_shift_cpu,
     .grad = axial_shift_grad,

@@ -120,7 +120,9 @@ const lm_op lm_op_cast = {
     "cast", "x; dtype: dtype",
     "x converted to another dtype; a view of x when it has that dtype already. Floats "
     "become integers by truncation and saturate (NaN becomes 0); integers become "
-    "smaller ones by dropping high bits. Differentiable between floats.",
+    "smaller ones by dropping high bits. Differentiable between floats.\n"
+    "> lumen.tensor{1.7, -1.7}:cast(\"i32\")\n"
+    "i32 [2] {1, -1}",
     cast_infer, cast_cpu, NULL, cast_grad, LM_OP_STRIDED | LM_OP_BF16, 0, 0};
 
 /* ---- in place ---- */
@@ -166,7 +168,9 @@ static lm_status fill_cpu(lm_call *c)
 
 const lm_op lm_op_fill_ = {
     "fill_", "x; value: float",
-    "Sets every element of x to value, converted as by cast.",
+    "Sets every element of x to value, converted as by cast.\n"
+    "> lumen.zeros(2, 2):fill_(7)\n"
+    "f32 [2 x 2] {7, 7, 7, 7}",
     fill_infer, fill_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status copy_infer(lm_call *c)
@@ -184,7 +188,9 @@ static lm_status copy_cpu(lm_call *c)
 const lm_op lm_op_copy_ = {
     "copy_", "x, y",
     "x = y, broadcast to x's shape and converted as by cast. The two must not overlap "
-    "in memory.",
+    "in memory.\n"
+    "> lumen.zeros(2, 3):copy_(lumen.tensor{1, 2, 3})\n"
+    "f32 [2 x 3] {1, 2, 3, 1, 2, 3}",
     copy_infer, copy_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 /* o = x op y, with k the call's constant; o and x are the same elements. */
@@ -251,7 +257,9 @@ static lm_status add_cpu(lm_call *c)
 
 const lm_op lm_op_add_ = {
     "add_", "x, y; scale: float = 1",
-    "x = x + scale y; y is broadcast to x's shape.",
+    "x = x + scale y; y is broadcast to x's shape.\n"
+    "> lumen.ones(3):add_(lumen.tensor{1, 2, 3}, {scale = 10})\n"
+    "f32 [3] {11, 21, 31}",
     add_infer, add_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status mul_cpu(lm_call *c)
@@ -264,5 +272,7 @@ static lm_status mul_cpu(lm_call *c)
 
 const lm_op lm_op_mul_ = {
     "mul_", "x, y",
-    "x = x y, element by element; y is broadcast to x's shape.",
+    "x = x y, element by element; y is broadcast to x's shape.\n"
+    "> lumen.tensor{1, 2, 3}:mul_(10)\n"
+    "f32 [3] {10, 20, 30}",
     update_infer, mul_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};

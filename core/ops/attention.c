@@ -190,7 +190,9 @@ const lm_op lm_op_qkv_attention = {
   .doc = "Self-attention of qkv [N, L, 3*D], whose last dimension is [3, heads, D/heads] "
          "(queries, keys, values), -> [N, L, D]: softmax(Q K^T / sqrt(D/heads)) V per head. "
          "causal: token i sees tokens up to i. Memory for backward is [N, heads, L]. "
-         "Source: arXiv 1706.03762, eq. 1; computed in blocks as in arXiv 2205.14135.",
+         "Source: arXiv 1706.03762, eq. 1; computed in blocks as in arXiv 2205.14135.\n"
+         "> lumen.qkv_attention(lumen.randn(2, 5, 3 * 8), {heads = 2}).shape\n"
+         "{2, 5, 8}",
   .infer = qkv_infer,
   .cpu = qkv_cpu,
   .grad = qkv_grad,
@@ -322,7 +324,10 @@ const lm_op lm_op_attention = {
   .doc = "Attention of q [N, L, D] on k, v [N, M, D] -> [N, L, D]: softmax(scale Q K^T) V per "
          "head; scale 0 means 1/sqrt(D/heads). mask: u8, broadcast to [N, heads, L, M], 1 "
          "where a query may see a key; a query that sees none gives 0. causal: query i sees "
-         "keys up to i. Source: arXiv 1706.03762, eq. 1; in blocks as in arXiv 2205.14135.",
+         "keys up to i. Source: arXiv 1706.03762, eq. 1; in blocks as in arXiv 2205.14135.\n"
+         "> q, k = lumen.randn(2, 5, 8), lumen.randn(2, 7, 8)\n"
+         "> lumen.attention(q, k, k, {heads = 2}).shape\n"
+         "{2, 5, 8}",
   .infer = attention_infer,
   .cpu = attention_cpu,
   .grad = attention_grad,

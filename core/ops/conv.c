@@ -171,7 +171,10 @@ const lm_op lm_op_conv2d = {
     .doc = "Two-dimensional cross-correlation: x [N, C, H, W], weight [O, C/groups, kh, "
            "kw], bias [O] -> [N, O, H', W'] with H' = floor((H + 2 padding - dilation "
            "(kh - 1) - 1) / stride) + 1. stride, padding and dilation are one number or "
-           "{rows, columns}. Errors when the kernel is larger than the padded image.",
+           "{rows, columns}. Errors when the kernel is larger than the padded image.\n"
+           "> x, weight = lumen.randn(1, 3, 8, 8), lumen.randn(4, 3, 3, 3)\n"
+           "> x:conv2d(weight, {stride = 2, padding = 1}).shape\n"
+           "{1, 4, 4, 4}",
     .infer = conv2d_infer,
     .cpu = conv2d_cpu,
     .grad = conv2d_grad,
@@ -245,7 +248,10 @@ const lm_op lm_op_conv_transpose2d = {
     .doc = "The adjoint of conv2d: x [N, C, H, W], weight [C, O/groups, kh, kw], bias "
            "[O] -> [N, O, H', W'] with H' = (H - 1) stride - 2 padding + dilation (kh - "
            "1) + output_padding + 1. Settings are one number or {rows, columns}; "
-           "output_padding must be smaller than stride.",
+           "output_padding must be smaller than stride.\n"
+           "> x, weight = lumen.randn(1, 4, 8, 8), lumen.randn(4, 2, 2, 2)\n"
+           "> x:conv_transpose2d(weight, {stride = 2}).shape\n"
+           "{1, 2, 16, 16}",
     .infer = conv_transpose2d_infer,
     .cpu = conv_transpose2d_cpu,
     .grad = conv_transpose2d_grad,

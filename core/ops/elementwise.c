@@ -207,7 +207,11 @@ static lm_status add_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 }
 
 ARITHMETIC(add, a + b)
-BINARY(add, "x + y, broadcast together. Integers wrap around.", binary_infer, add_grad, 0)
+BINARY(add, "x + y, broadcast together. Integers wrap around.\n"
+            "> lumen.tensor{{1}, {2}} + lumen.tensor{10, 20}\n"
+            "f32 [2 x 2] {11, 21, 12, 22}\n"
+            "> lumen.tensor{1, 2} + 0.5\n"
+            "f32 [2] {1.5, 2.5}", binary_infer, add_grad, 0)
 
 static lm_status sub_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -221,7 +225,9 @@ static lm_status sub_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 }
 
 ARITHMETIC(sub, a - b)
-BINARY(sub, "x - y, broadcast together. Integers wrap around.", binary_infer, sub_grad, 0)
+BINARY(sub, "x - y, broadcast together. Integers wrap around.\n"
+            "> 1 - lumen.tensor{1, 2}\n"
+            "f32 [2] {0, -1}", binary_infer, sub_grad, 0)
 
 static lm_status mul_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -234,7 +240,9 @@ static lm_status mul_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 }
 
 ARITHMETIC(mul, a * b)
-BINARY(mul, "x y, element by element, broadcast together. Integers wrap around.",
+BINARY(mul, "x y, element by element, broadcast together. Integers wrap around.\n"
+            "> lumen.tensor{1, 2} * lumen.tensor{3, 4}\n"
+            "f32 [2] {3, 8}",
        binary_infer, mul_grad, 3)
 
 ROW3(div_backward_f32, float, float, -a * b / (c * c))
@@ -260,7 +268,9 @@ ROW2(div_f32, float, float, float, a / b)
 ROW2(div_f64, double, double, double, a / b)
 FLOAT_TABLE(div)
 KERNEL(div)
-BINARY(div, "x / y for floats, broadcast together.", binary_float_infer, div_grad, 3)
+BINARY(div, "x / y for floats, broadcast together.\n"
+            "> lumen.tensor{1, 2} / 4\n"
+            "f32 [2] {0.25, 0.5}", binary_float_infer, div_grad, 3)
 
 /* Squares are frequent and need no logarithm; for a constant exponent the test leaves the
  * loop. */
@@ -315,7 +325,9 @@ ROW2(pow_f32, float, float, float, power_f32(a, b))
 ROW2(pow_f64, double, double, double, power_f64(a, b))
 FLOAT_TABLE(pow)
 KERNEL(pow)
-BINARY(pow, "x^y for floats, broadcast together.", binary_float_infer, pow_grad, 3)
+BINARY(pow, "x^y for floats, broadcast together.\n"
+            "> lumen.tensor{1, 2, 3} ^ 2\n"
+            "f32 [3] {1, 4, 9}", binary_float_infer, pow_grad, 3)
 
 ROW3(maximum_backward_x_f32, float, float, b > c ? a : b == c ? 0.5f * a : 0)
 ROW3(maximum_backward_x_f64, double, double, b > c ? a : b == c ? 0.5 * a : 0)
@@ -351,19 +363,24 @@ static lm_status minimum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gi
 ORDERED(maximum, float, double, int32_t, int64_t, a > b || a != a ? a : b)
 BINARY(maximum,
        "The larger of x and y, broadcast together; NaN where one is NaN. Equal values "
-       "share the gradient.",
+       "share the gradient.\n"
+       "> lumen.tensor{1, 5}:maximum(lumen.tensor{3, 2})\n"
+       "f32 [2] {3, 5}",
        binary_infer, maximum_grad, 3)
 ORDERED(minimum, float, double, int32_t, int64_t, a < b || a != a ? a : b)
 BINARY(minimum,
        "The smaller of x and y, broadcast together; NaN where one is NaN. Equal values "
-       "share the gradient.",
+       "share the gradient.\n"
+       "> lumen.tensor{1, 5}:minimum(2)\n"
+       "f32 [2] {1, 2}",
        binary_infer, minimum_grad, 3)
 
-#define COMPARISON(name, sign)                                           \
+#define COMPARISON(name, sign, example)                                  \
   ORDERED(name, uint8_t, uint8_t, uint8_t, uint8_t, a sign b)            \
   const lm_op lm_op_##name = {#name,                                     \
                               "x, y",                                    \
-                              "x " #sign " y as u8: 1 or 0; broadcast.", \
+                              "x " #sign " y as u8: 1 or 0; broadcast.\n" \
+                              "> lumen.tensor{1, 2, 3}:" example,        \
                               compare_infer,                             \
                               name##_cpu,                                \
                               NULL,                                      \
@@ -372,12 +389,12 @@ BINARY(minimum,
                               0,                                         \
                               0};
 
-COMPARISON(lt, <)
-COMPARISON(le, <=)
-COMPARISON(gt, >)
-COMPARISON(ge, >=)
-COMPARISON(eq, ==)
-COMPARISON(ne, !=)
+COMPARISON(lt, <, "lt(2)\nu8 [3] {1, 0, 0}")
+COMPARISON(le, <=, "le(2)\nu8 [3] {1, 1, 0}")
+COMPARISON(gt, >, "gt(2)\nu8 [3] {0, 0, 1}")
+COMPARISON(ge, >=, "ge(2)\nu8 [3] {0, 1, 1}")
+COMPARISON(eq, ==, "eq(2)\nu8 [3] {0, 1, 0}")
+COMPARISON(ne, !=, "ne(2)\nu8 [3] {1, 0, 1}")
 
 /* ---- where ---- */
 
@@ -437,7 +454,10 @@ static lm_status where_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 
 const lm_op lm_op_where = {
     "where", "condition, x, y",
-    "x where condition (u8) is not 0, else y; broadcast together.",
+    "x where condition (u8) is not 0, else y; broadcast together.\n"
+    "> x = lumen.tensor{-1, 2}\n"
+    "> lumen.where(x:gt(0), x, 0)\n"
+    "f32 [2] {0, 2}",
     where_infer, where_cpu, NULL, where_grad, LM_OP_STRIDED, 1, 0};
 
 /* ---- functions of one variable ---- */
@@ -532,32 +552,58 @@ static inline double silu_slope_f64(double x)
   return s * (1 + x * (1 - s));
 }
 
-UNARY_OUT(exp, "e^x, the exponential function.", lm_expf(a), exp(a), a * b, a * b)
-UNARY_IN(log, "Natural logarithm; -inf at 0, NaN below.", lm_logf(a), log(a), a / b,
+UNARY_OUT(exp, "e^x, the exponential function.\n"
+               "> lumen.tensor{0, 1}:exp()\n"
+               "f32 [2] {1, 2.7183}", lm_expf(a), exp(a), a * b, a * b)
+UNARY_IN(log, "Natural logarithm; -inf at 0, NaN below.\n"
+              "> lumen.tensor{1, 10}:log()\n"
+              "f32 [2] {0, 2.3026}", lm_logf(a), log(a), a / b,
          a / b)
-UNARY_OUT(sqrt, "Square root; NaN below 0. The slope at 0 is inf.", sqrtf(a), sqrt(a),
+UNARY_OUT(sqrt, "Square root; NaN below 0. The slope at 0 is inf.\n"
+                "> lumen.tensor{4, 9}:sqrt()\n"
+                "f32 [2] {2, 3}", sqrtf(a), sqrt(a),
           0.5f * a / b, 0.5 * a / b)
-UNARY_OUT(rsqrt, "1 / sqrt(x), the inverse square root.", 1.0f / sqrtf(a), 1 / sqrt(a),
+UNARY_OUT(rsqrt, "1 / sqrt(x), the inverse square root.\n"
+                 "> lumen.tensor{4, 16}:rsqrt()\n"
+                 "f32 [2] {0.5, 0.25}", 1.0f / sqrtf(a), 1 / sqrt(a),
           -0.5f * a * b * b * b, -0.5 * a * b * b * b)
-UNARY_OUT(reciprocal, "1 / x, the reciprocal.", 1.0f / a, 1 / a, -a * b * b, -a * b * b)
-UNARY_IN(sin, "Sine of x in radians.", sinf(a), sin(a), a * cosf(b), a * cos(b))
-UNARY_IN(cos, "Cosine of x in radians.", cosf(a), cos(a), -a * sinf(b), -a * sin(b))
-UNARY_OUT(tanh, "Hyperbolic tangent of x.", lm_tanhf(a), tanh(a), a * (1 - b * b),
+UNARY_OUT(reciprocal, "1 / x, the reciprocal.\n"
+                      "> lumen.tensor{2, 4}:reciprocal()\n"
+                      "f32 [2] {0.5, 0.25}", 1.0f / a, 1 / a, -a * b * b, -a * b * b)
+UNARY_IN(sin, "Sine of x in radians.\n"
+              "> lumen.tensor{0, math.pi / 2}:sin()\n"
+              "f32 [2] {0, 1}", sinf(a), sin(a), a * cosf(b), a * cos(b))
+UNARY_IN(cos, "Cosine of x in radians.\n"
+              "> lumen.tensor{0, math.pi}:cos()\n"
+              "f32 [2] {1, -1}", cosf(a), cos(a), -a * sinf(b), -a * sin(b))
+UNARY_OUT(tanh, "Hyperbolic tangent of x.\n"
+                "> lumen.tensor{0, 1}:tanh()\n"
+                "f32 [2] {0, 0.76159}", lm_tanhf(a), tanh(a), a * (1 - b * b),
           a * (1 - b * b))
-UNARY_OUT(sigmoid, "1 / (1 + exp(-x)), the logistic function.", lm_sigmoidf(a),
+UNARY_OUT(sigmoid, "1 / (1 + exp(-x)), the logistic function.\n"
+                   "> lumen.tensor{0, 2}:sigmoid()\n"
+                   "f32 [2] {0.5, 0.8808}", lm_sigmoidf(a),
           sigmoid_of(a), a * b * (1 - b), a * b * (1 - b))
 UNARY_IN(
     gelu,
     "x Phi(x) with the normal distribution function (the form with erf; Hendrycks and "
-    "Gimpel 2016).",
+    "Gimpel 2016).\n"
+    "> lumen.tensor{-1, 0, 1}:gelu()\n"
+    "f32 [3] {-0.15866, 0, 0.84134}",
     lm_geluf(a), a * normal_cdf(a), a * lm_gelu_gradf(b),
     a * (normal_cdf(b) + b * normal_density(b)))
-UNARY_IN(silu, "x sigmoid(x), also known as swish.", a * lm_sigmoidf(a),
+UNARY_IN(silu, "x sigmoid(x), also known as swish.\n"
+               "> lumen.tensor{-1, 0, 1}:silu()\n"
+               "f32 [3] {-0.26894, 0, 0.73106}", a * lm_sigmoidf(a),
          a * sigmoid_of(a), a * silu_slope_f32(b), a * silu_slope_f64(b))
-UNARY_IN(softplus, "log(1 + exp(x)) without overflow.",
+UNARY_IN(softplus, "log(1 + exp(x)) without overflow.\n"
+                   "> lumen.tensor{0, 1000}:softplus()\n"
+                   "f32 [2] {0.69315, 1000}",
          (a > 0 ? a : 0) + lm_log1pf(lm_expf(-fabsf(a))),
          fmax(a, 0) + log1p(exp(-fabs(a))), a * lm_sigmoidf(b), a * sigmoid_of(b))
-UNARY_IN(erf, "Error function of x.", lm_erff(a), erf(a),
+UNARY_IN(erf, "Error function of x.\n"
+              "> lumen.tensor{0, 1}:erf()\n"
+              "f32 [2] {0, 0.8427}", lm_erff(a), erf(a),
          a * 1.128379167f * lm_expf(-b * b), a * 1.12837916709551257390 * exp(-b * b))
 
 #define ANY_ROWS(name, expr_f32, expr_f64, expr_int) \
@@ -580,22 +626,30 @@ static lm_status neg_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 }
 
 ANY_ROWS(neg, -a, -a, 0 - (uint64_t)a)
-UNARY_ANY(neg, "-x. Integers wrap around.", 0, 0)
+UNARY_ANY(neg, "-x. Integers wrap around.\n"
+               "> -lumen.tensor{1, -2}\n"
+               "f32 [2] {-1, 2}", 0, 0)
 
 ANY_ROWS(abs, fabsf(a), fabs(a), a > 0 ? (uint64_t)a : 0 - (uint64_t)a)
 BACKWARD(abs, b > 0 ? a : b < 0 ? -a : 0, b > 0 ? a : b < 0 ? -a : 0)
 GRAD_IN(abs)
-UNARY_ANY(abs, "Absolute value; slope 0 at 0.", 1, 0)
+UNARY_ANY(abs, "Absolute value; slope 0 at 0.\n"
+               "> lumen.tensor{-3, 2}:abs()\n"
+               "f32 [2] {3, 2}", 1, 0)
 
 ANY_ROWS(square, a * a, a * a, (uint64_t)a * (uint64_t)a)
 BACKWARD(square, 2 * a * b, 2 * a * b)
 GRAD_IN(square)
-UNARY_ANY(square, "x^2. Integers wrap around.", 1, 0)
+UNARY_ANY(square, "x^2. Integers wrap around.\n"
+                  "> lumen.tensor{-3, 2}:square()\n"
+                  "f32 [2] {9, 4}", 1, 0)
 
 ANY_ROWS(relu, a < 0 ? 0 : a, a < 0 ? 0 : a, a > 0 ? a : 0)
 BACKWARD(relu, b <= 0 ? 0 : a, b <= 0 ? 0 : a)
 GRAD_OUT(relu)
-UNARY_ANY(relu, "x where positive, else 0; slope 0 at 0.", 0, 1)
+UNARY_ANY(relu, "x where positive, else 0; slope 0 at 0.\n"
+                "> lumen.tensor{-3, 2}:relu()\n"
+                "f32 [2] {0, 2}", 0, 1)
 
 #define STEP(name, doc_text, infer_fn)                                                  \
   const lm_op lm_op_##name = {#name,      "x",  doc_text, infer_fn,                     \
@@ -610,13 +664,21 @@ ANY_ROWS(sign,
          : a < 0 ? -1
                  : a,
          a > 0 ? 1 : -(a != 0))
-STEP(sign, "-1, 0 or 1; NaN stays NaN.", any_infer)
+STEP(sign, "-1, 0 or 1; NaN stays NaN.\n"
+           "> lumen.tensor{-3, 0, 2}:sign()\n"
+           "f32 [3] {-1, 0, 1}", any_infer)
 FLOAT_ROWS(floor, floorf(a), floor(a))
-STEP(floor, "Largest whole number not above x.", float_infer)
+STEP(floor, "Largest whole number not above x.\n"
+            "> lumen.tensor{-1.5, 1.5}:floor()\n"
+            "f32 [2] {-2, 1}", float_infer)
 FLOAT_ROWS(ceil, ceilf(a), ceil(a))
-STEP(ceil, "Smallest whole number not below x.", float_infer)
+STEP(ceil, "Smallest whole number not below x.\n"
+           "> lumen.tensor{-1.5, 1.5}:ceil()\n"
+           "f32 [2] {-1, 2}", float_infer)
 FLOAT_ROWS(round, rintf(a), rint(a))
-STEP(round, "Nearest whole number, halves to the even one.", float_infer)
+STEP(round, "Nearest whole number, halves to the even one.\n"
+            "> lumen.tensor{0.5, 1.5, 1.6}:round()\n"
+            "f32 [3] {0, 2, 2}", float_infer)
 
 #define FLAG_ROWS(name, expr_float, expr_int)   \
   ROW1(name##_f32, float, uint8_t, expr_float)  \
@@ -628,9 +690,13 @@ STEP(round, "Nearest whole number, halves to the even one.", float_infer)
   KERNEL(name)
 
 FLAG_ROWS(logical_not, a == 0, a == 0)
-STEP(logical_not, "1 where x is 0, else 0 (u8).", flag_infer)
+STEP(logical_not, "1 where x is 0, else 0 (u8).\n"
+                  "> lumen.tensor{0, 2}:logical_not()\n"
+                  "u8 [2] {1, 0}", flag_infer)
 FLAG_ROWS(isfinite, a - a == 0, ((void)a, 1))
-STEP(isfinite, "1 where x is neither infinite nor NaN, else 0 (u8).", flag_infer)
+STEP(isfinite, "1 where x is neither infinite nor NaN, else 0 (u8).\n"
+               "> lumen.tensor{1, 1 / 0}:isfinite()\n"
+               "u8 [2] {1, 0}", flag_infer)
 
 /* ---- clamp ---- */
 
@@ -702,5 +768,7 @@ static lm_status clamp_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 const lm_op lm_op_clamp = {
     "clamp", "x; min: float = -inf, max: float = inf",
     "x limited to [min, max]; max where min is larger; NaN stays NaN. The slope is 1 "
-    "within the bounds and on them.",
+    "within the bounds and on them.\n"
+    "> lumen.tensor{-1, 0.5, 7}:clamp({min = 0, max = 1})\n"
+    "f32 [3] {0, 0.5, 1}",
     float_infer, clamp_cpu, NULL, clamp_grad, LM_OP_STRIDED, 1, 0};

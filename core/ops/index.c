@@ -220,7 +220,11 @@ const lm_op lm_op_gather = {
     .doc =
         "Result[i.., k, j..] = x[i.., index[i.., k, j..], j..] with index along dim: the "
         "result has the shape of index (i64, 0-based values), which has x's number of "
-        "dimensions and is nowhere larger than x but along dim.",
+        "dimensions and is nowhere larger than x but along dim.\n"
+    "> x = lumen.tensor{{10, 20}, {30, 40}}\n"
+    "> index = lumen.tensor({{1}, {0}}, {dtype = \"i64\"})\n"
+    "> x:gather(index, {dim = 2})\n"
+    "f32 [2 x 1] {20, 30}",
     .infer = gather_infer,
     .cpu = gather_cpu,
     .grad = gather_grad,
@@ -301,7 +305,10 @@ const lm_op lm_op_scatter_add = {
         "x with source[i.., k, j..] added at [i.., index[i.., k, j..], j..], index along "
         "dim; source has the shape of index (i64, 0-based values). Repeated places add "
         "up "
-        "in the index's order.",
+        "in the index's order.\n"
+        "> index = lumen.tensor({0, 2, 0}, {dtype = \"i64\"})\n"
+        "> lumen.zeros(3):scatter_add(index, lumen.tensor{1, 2, 3}, {dim = 1})\n"
+        "f32 [3] {4, 0, 2}",
     .infer = scatter_add_infer,
     .cpu = scatter_add_cpu,
     .grad = scatter_add_grad,
@@ -411,7 +418,10 @@ const lm_op lm_op_index_select = {
     .sig = "x, index; dim: dim",
     .doc =
         "The positions of dimension dim of x that index [K] names (i64, 0-based), in its "
-        "order; a position may come more than once.",
+        "order; a position may come more than once.\n"
+        "> index = lumen.tensor({2, 0}, {dtype = \"i64\"})\n"
+        "> lumen.tensor{10, 20, 30}:index_select(index, {dim = 1})\n"
+        "f32 [2] {30, 10}",
     .infer = index_select_infer,
     .cpu = index_select_cpu,
     .grad = index_select_grad,
@@ -462,7 +472,10 @@ const lm_op lm_op_embedding = {
     .name = "embedding",
     .sig = "weight, index",
     .doc =
-        "Rows of weight [V, D] for each entry of index [...] (i64, 0-based): [..., D].",
+        "Rows of weight [V, D] for each entry of index [...] (i64, 0-based): [..., D].\n"
+        "> rows = lumen.tensor{{0, 0}, {1, 10}, {2, 20}}\n"
+        "> rows:embedding(lumen.tensor({2, 1}, {dtype = \"i64\"}))\n"
+        "f32 [2 x 2] {2, 20, 1, 10}",
     .infer = embedding_infer,
     .cpu = embedding_cpu,
     .grad = embedding_grad,
@@ -508,7 +521,11 @@ const lm_op lm_op_gather_tokens = {
     .name = "gather_tokens",
     .sig = "x, index",
     .doc = "Tokens index [N, K] (i64, 0-based) of x [N, L, D], for each image its own: "
-           "[N, K, D].",
+           "[N, K, D].\n"
+    "> tokens = lumen.arange(6):to(\"f32\"):reshape(1, 3, 2)\n"
+    "> keep = lumen.tensor({{2, 0}}, {dtype = \"i64\"})\n"
+    "> tokens:gather_tokens(keep)\n"
+    "f32 [1 x 2 x 2] {4, 5, 0, 1}",
     .infer = gather_tokens_infer,
     .cpu = gather_tokens_cpu,
     .grad = gather_tokens_grad,
@@ -655,7 +672,9 @@ const lm_op lm_op_argsort = {
     .sig = "x; dim: dim = -1, descending: bool = false",
     .doc =
         "Positions (i64, 0-based) that sort x along dim. Stable in both directions; NaN "
-        "counts as largest.",
+        "counts as largest.\n"
+        "> lumen.tensor{3, 1, 2}:argsort()\n"
+        "i64 [3] {1, 2, 0}",
     .infer = argsort_infer,
     .cpu = argsort_cpu,
     .flags = LM_OP_NODIFF};
@@ -685,7 +704,11 @@ const lm_op lm_op_sort = {
     .name = "sort",
     .sig = "x; dim: dim = -1, descending: bool = false",
     .doc = "x sorted along dim, and the positions (i64, 0-based) its elements came from. "
-           "Stable in both directions; NaN counts as largest.",
+           "Stable in both directions; NaN counts as largest.\n"
+           "> values, positions = lumen.tensor{3, 1, 2}:sort({descending = true})\n"
+           "> values, positions\n"
+           "f32 [3] {3, 2, 1}\n"
+           "i64 [3] {0, 2, 1}",
     .infer = sort_infer,
     .cpu = sort_cpu,
     .grad = sort_grad,
@@ -723,7 +746,11 @@ const lm_op lm_op_topk = {
     .name = "topk",
     .sig = "x; k: int, dim: dim = -1",
     .doc = "The k largest elements along dim, largest first, and their positions (i64, "
-           "0-based); of equal ones the first come first. NaN counts as largest.",
+           "0-based); of equal ones the first come first. NaN counts as largest.\n"
+           "> values, positions = lumen.tensor{3, 1, 2}:topk(2)\n"
+           "> values, positions\n"
+           "f32 [2] {3, 2}\n"
+           "i64 [2] {0, 2}",
     .infer = topk_infer,
     .cpu = topk_cpu,
     .grad = topk_grad,
@@ -763,7 +790,9 @@ const lm_op lm_op_one_hot = {
     .sig = "index; classes: int",
     .doc =
         "For each entry of index [...] (i64, 0 .. classes - 1) a row of zeros with a one "
-        "at that place: f32 [..., classes].",
+        "at that place: f32 [..., classes].\n"
+        "> lumen.tensor({2, 0}, {dtype = \"i64\"}):one_hot(3)\n"
+        "f32 [2 x 3] {0, 0, 1, 1, 0, 0}",
     .infer = one_hot_infer,
     .cpu = one_hot_cpu,
     .flags = LM_OP_NODIFF};

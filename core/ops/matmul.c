@@ -313,7 +313,11 @@ const lm_op lm_op_matmul = {
   .sig = "x, y",
   .doc = "Matrix product x [..., m, k] y [..., k, n] -> [..., m, n]; leading dimensions "
          "broadcast; a one-dimensional x is a row, a one-dimensional y a column, and that "
-         "dimension is missing from the result. Transposed views cost nothing.",
+         "dimension is missing from the result. Transposed views cost nothing.\n"
+         "> lumen.tensor{{1, 2}, {3, 4}}:matmul(lumen.tensor{10, 1})\n"
+         "f32 [2] {12, 34}\n"
+         "> lumen.randn(8, 5, 3):matmul(lumen.randn(3, 4)).shape\n"
+         "{8, 5, 4}",
   .infer = matmul_infer,
   .cpu = matmul_cpu,
   .grad = matmul_grad,
@@ -500,7 +504,10 @@ const lm_op lm_op_linear = {
   .sig = "x, weight, bias?; activation: str = none",
   .doc = "act(x W^T + b) for x [..., in], weight [out, in], bias [out] -> [..., out]; "
          "activation is none, relu, gelu (with erf) or silu, and is applied in the same pass. "
-         "Keeps the value before the activation for backward only.",
+         "Keeps the value before the activation for backward only.\n"
+         "> x, weight, bias = lumen.ones(2, 3), lumen.ones(4, 3), lumen.zeros(4)\n"
+         "> lumen.linear(x, weight, bias, {activation = \"relu\"})\n"
+         "f32 [2 x 4] {3, 3, 3, 3, 3, 3, 3, 3}",
   .infer = linear_infer,
   .cpu = linear_cpu,
   .grad = linear_grad_rule,

@@ -148,7 +148,9 @@ const lm_op lm_op_reshape = {
     .doc =
         "The elements of x in row-major order with another shape of the same size; one "
         "-1 "
-        "stands for whatever size fits. A view where x's strides allow it, else a copy.",
+        "stands for whatever size fits. A view where x's strides allow it, else a copy.\n"
+        "> lumen.arange(6):reshape(2, -1)\n"
+        "i64 [2 x 3] {0, 1, 2, 3, 4, 5}",
     .infer = reshape_infer,
     .cpu = reshape_cpu,
     .grad = grad_reshape,
@@ -177,7 +179,9 @@ const lm_op lm_op_flatten = {
     .sig = "x; first: dim = 0, last: dim = -1",
     .doc =
         "Dimensions first to last of x as one (a scalar becomes [1]). A view where x's "
-        "strides allow it, else a copy.",
+        "strides allow it, else a copy.\n"
+        "> lumen.zeros(2, 3, 4):flatten(2).shape\n"
+        "{2, 12}",
     .infer = flatten_infer,
     .cpu = reshape_cpu,
     .grad = grad_reshape,
@@ -202,7 +206,11 @@ const lm_op lm_op_contiguous = {
     .sig = "x",
     .doc =
         "x itself when its elements lie in memory in row-major order, else a copy whose "
-        "elements do.",
+        "elements do.\n"
+        "> x = lumen.arange(4):reshape(2, 2):transpose()\n"
+        "> x:is_contiguous(), x:contiguous():is_contiguous()\n"
+        "false\n"
+        "true",
     .infer = contiguous_infer,
     .cpu = reshape_cpu,
     .grad = grad_same,
@@ -216,7 +224,10 @@ static lm_status detach_infer(lm_call *c)
 
 const lm_op lm_op_detach = {.name = "detach",
                             .sig = "x",
-                            .doc = "A view of x through which no gradient flows.",
+                            .doc = "A view of x through which no gradient flows.\n"
+                                   "> x = lumen.ones(2, {requires_grad = true})\n"
+                                   "> x:detach().requires_grad\n"
+                                   "false",
                             .infer = detach_infer,
                             .flags = LM_OP_VIEW | LM_OP_NODIFF};
 
@@ -254,7 +265,9 @@ const lm_op lm_op_permute = {
     .sig = "x; dims: dims",
     .doc =
         "A view of x with its dimensions in another order: dimension i of the result is "
-        "dimension dims[i] of x. dims names every dimension once.",
+        "dimension dims[i] of x. dims names every dimension once.\n"
+        "> lumen.zeros(2, 3, 8, 6):permute(1, 3, 4, 2).shape\n"
+        "{2, 8, 6, 3}",
     .infer = permute_infer,
     .grad = permute_grad,
     .flags = LM_OP_VIEW};
@@ -284,7 +297,9 @@ static lm_status transpose_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **
 
 const lm_op lm_op_transpose = {.name = "transpose",
                                .sig = "x; dim1: dim = -2, dim2: dim = -1",
-                               .doc = "A view of x with two dimensions exchanged.",
+                               .doc = "A view of x with two dimensions exchanged.\n"
+                                      "> lumen.arange(6):reshape(2, 3):transpose()\n"
+                                      "i64 [3 x 2] {0, 3, 1, 4, 2, 5}",
                                .infer = transpose_infer,
                                .grad = transpose_grad,
                                .flags = LM_OP_VIEW};
@@ -319,7 +334,9 @@ const lm_op lm_op_expand = {
     .sig = "x; shape: ints",
     .doc =
         "A view of x in which dimensions of size 1, and new ones in front, are repeated "
-        "without taking memory; -1 keeps a size.",
+        "without taking memory; -1 keeps a size.\n"
+        "> lumen.arange(2):reshape(2, 1):expand(-1, 3)\n"
+        "i64 [2 x 3] {0, 0, 0, 1, 1, 1}",
     .infer = expand_infer,
     .grad = expand_grad,
     .flags = LM_OP_VIEW};
@@ -345,7 +362,11 @@ const lm_op lm_op_squeeze = {
     .name = "squeeze",
     .sig = "x; dims: dims = all",
     .doc = "A view of x without its dimensions of size 1, or without those among dims "
-           "(dimensions of other sizes stay).",
+           "(dimensions of other sizes stay).\n"
+           "> lumen.zeros(1, 3, 1):squeeze().shape\n"
+           "{3}\n"
+           "> lumen.zeros(1, 3, 1):squeeze(1).shape\n"
+           "{3, 1}",
     .infer = squeeze_infer,
     .grad = grad_reshape,
     .flags = LM_OP_VIEW};
@@ -368,7 +389,9 @@ static lm_status unsqueeze_infer(lm_call *c)
 const lm_op lm_op_unsqueeze = {
     .name = "unsqueeze",
     .sig = "x; dim: dim",
-    .doc = "A view of x with a new dimension of size 1 at position dim of the result.",
+    .doc = "A view of x with a new dimension of size 1 at position dim of the result.\n"
+           "> lumen.zeros(3, 4):unsqueeze(1).shape\n"
+           "{1, 3, 4}",
     .infer = unsqueeze_infer,
     .grad = grad_reshape,
     .flags = LM_OP_VIEW};
@@ -425,7 +448,11 @@ const lm_op lm_op_slice = {.name = "slice",
                            .sig = "x; dim: dim, first: index, last: index, step: int = 1",
                            .doc = "A view of the positions first to last (inclusive) of "
                                   "dimension dim, every step-th "
-                                  "of them; empty when last is one before first.",
+                                  "of them; empty when last is one before first.\n"
+                                  "> lumen.arange(10):slice(1, 3, 9, 2)\n"
+                                  "i64 [4] {2, 4, 6, 8}\n"
+                                  "> lumen.arange(10):slice(1, -3, -1)\n"
+                                  "i64 [3] {7, 8, 9}",
                            .infer = slice_infer,
                            .grad = slice_grad,
                            .flags = LM_OP_VIEW};
@@ -489,7 +516,11 @@ static lm_status select_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin
 const lm_op lm_op_select = {
     .name = "select",
     .sig = "x; dim: dim, index: index",
-    .doc = "A view of one position of dimension dim, without that dimension.",
+    .doc = "A view of one position of dimension dim, without that dimension.\n"
+           "> lumen.arange(6):reshape(2, 3):select(2, 1)\n"
+           "i64 [2] {0, 3}\n"
+           "> lumen.arange(6):reshape(2, 3)[2]\n"
+           "i64 [3] {3, 4, 5}",
     .infer = select_infer,
     .grad = select_grad,
     .flags = LM_OP_VIEW};

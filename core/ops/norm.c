@@ -267,7 +267,9 @@ const lm_op lm_op_layer_norm = {
   .name = "layer_norm",
   .sig = "x, weight?, bias?; eps: float = 1e-5",
   .doc = "Normalise the last dimension of x [..., D] to mean 0 and (biased) variance 1, times "
-         "weight [D], plus bias [D]. Source: arXiv 1607.06450.",
+         "weight [D], plus bias [D]. Source: arXiv 1607.06450.\n"
+         "> lumen.tensor{{1, 2, 3}, {10, 20, 30}}:layer_norm()\n"
+         "f32 [2 x 3] {-1.2247, 0, 1.2247, -1.2247, 0, 1.2247}",
   .infer = layer_infer,
   .cpu = layer_cpu,
   .grad = layer_grad,
@@ -448,7 +450,11 @@ const lm_op lm_op_batch_norm = {
   .doc = "Normalise each channel of x [N, C, ...], times weight [C], plus bias [C]. training: "
          "with the batch's mean and biased variance, and running = (1 - momentum) running + "
          "momentum * (mean, unbiased variance) in place; otherwise with the running "
-         "statistics [C]. Those get no gradient. Source: arXiv 1502.03167.",
+         "statistics [C]. Those get no gradient. Source: arXiv 1502.03167.\n"
+         "> x, mean, var = lumen.randn(4, 3, 8, 8), lumen.zeros(3), lumen.ones(3)\n"
+         "> y = lumen.batch_norm(x, nil, nil, mean, var, {training = true})\n"
+         "> y:mean({1, 3, 4}):abs():lt(1e-5)\n"
+         "u8 [3] {1, 1, 1}",
   .infer = batch_infer,
   .cpu = batch_cpu,
   .grad = batch_grad,
@@ -557,7 +563,9 @@ const lm_op lm_op_group_norm = {
   .name = "group_norm",
   .sig = "x, weight?, bias?; groups: int, eps: float = 1e-5",
   .doc = "Normalise each of `groups` groups of channels of each sample of x [N, C, ...], "
-         "times weight [C], plus bias [C]. Source: arXiv 1803.08494.",
+         "times weight [C], plus bias [C]. Source: arXiv 1803.08494.\n"
+         "> lumen.tensor{{1, 3, 10, 30}}:group_norm({groups = 2})\n"
+         "f32 [1 x 4] {-0.99999, 0.99999, -1, 1}",
   .infer = group_infer,
   .cpu = group_cpu,
   .grad = group_grad,

@@ -189,7 +189,12 @@ const lm_op lm_op_adamw_step = {
     "One AdamW step (Loshchilov and Hutter 2019), in place: p *= 1 - lr weight_decay; "
     "the gradient times grad_scale updates both averages; p -= lr m / (1 - "
     "beta1^step) / (sqrt(v / (1 - beta2^step)) + eps). step counts from 1. decoupled "
-    "= false is Adam (Kingma and Ba 2015) with weight_decay p added to the gradient.",
+    "= false is Adam (Kingma and Ba 2015) with weight_decay p added to the gradient.\n"
+    "> p, g = lumen.tensor{1, 1}, lumen.tensor{0.5, -0.5}\n"
+    "> m, v = lumen.zeros(2), lumen.zeros(2)\n"
+    "> lumen.adamw_step({p}, {g}, {m}, {v}, {lr = 0.1, step = 1})\n"
+    "> p\n"
+    "f32 [2] {0.9, 1.1}",
     adamw_infer, adamw_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- sgd_step ---- */
@@ -244,7 +249,11 @@ const lm_op lm_op_sgd_step = {
     "bool = false, weight_decay: float = 0, step: int",
     "One step of stochastic gradient descent, in place: d = g + weight_decay p; b = "
     "momentum b + d (b = d at step 1); p -= lr b, or with nesterov p -= lr (d + "
-    "momentum b).",
+    "momentum b).\n"
+    "> p, g, b = lumen.tensor{1, 1}, lumen.tensor{0.5, -0.5}, lumen.zeros(2)\n"
+    "> lumen.sgd_step({p}, {g}, {b}, {lr = 0.1, step = 1})\n"
+    "> p\n"
+    "f32 [2] {0.95, 1.05}",
     sgd_infer, sgd_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- ema_step ---- */
@@ -281,7 +290,11 @@ static lm_status ema_cpu(lm_call *c)
 const lm_op lm_op_ema_step = {
     "ema_step", "targets..., sources...; decay: float",
     "Exponential moving averages, in place: target = decay target + (1 - decay) "
-    "source.",
+    "source.\n"
+    "> target, source = lumen.zeros(2), lumen.ones(2)\n"
+    "> lumen.ema_step({target}, {source}, {decay = 0.9})\n"
+    "> target\n"
+    "f32 [2] {0.1, 0.1}",
     ema_infer, ema_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- grad_norm ---- */
@@ -349,5 +362,7 @@ static lm_status norm_cpu(lm_call *c)
 const lm_op lm_op_grad_norm = {
     "grad_norm", "grads...",
     "L2 norm of all tensors together as a scalar, accumulated in f64 (f32; f64 for "
-    "f64 tensors). Infinities and NaN show in the result.",
+    "f64 tensors). Infinities and NaN show in the result.\n"
+    "> lumen.grad_norm({lumen.tensor{3}, lumen.tensor{4}}):item()\n"
+    "5.0",
     norm_infer, norm_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};

@@ -96,7 +96,9 @@ const lm_op lm_op_patchify = {
     .sig = "x; patch: int",
     .doc =
         "Image [N, C, H, W] as patches [N, L, patch * patch * C], L = H/patch * W/patch, "
-        "numbers within a patch ordered row, column, channel.",
+        "numbers within a patch ordered row, column, channel.\n"
+        "> lumen.randn(1, 3, 32, 32):patchify(8).shape\n"
+        "{1, 16, 192}",
     .infer = patchify_infer,
     .cpu = patchify_cpu,
     .grad = patchify_grad,
@@ -145,7 +147,10 @@ const lm_op lm_op_unpatchify = {
     .name = "unpatchify",
     .sig = "x; patch: int, height: int, width: int",
     .doc = "The inverse of patchify: patches [N, L, patch * patch * C] as images "
-           "[N, C, height, width].",
+           "[N, C, height, width].\n"
+           "> x = lumen.randn(1, 3, 32, 32)\n"
+           "> x:patchify(8):unpatchify(8, 32, 32):eq(x):min():item()\n"
+           "1",
     .infer = unpatchify_infer,
     .cpu = unpatchify_cpu,
     .grad = unpatchify_grad,
@@ -344,7 +349,11 @@ const lm_op lm_op_masked_mse = {
         "L] "
         "(1: hidden). norm_pix: the target patch is normalised first, (t - mean) / "
         "sqrt(variance + eps) with unbiased variance. Gradient for pred only. NaN when "
-        "nothing is masked. He et al. 2022, Masked Autoencoders, section 3.",
+        "nothing is masked. He et al. 2022, Masked Autoencoders, section 3.\n"
+        "> image, mask = lumen.zeros(1, 3, 16, 16), lumen.tensor{{1, 0, 0, 0}}\n"
+        "> pred = lumen.ones(1, 4, 8 * 8 * 3)\n"
+        "> lumen.masked_mse(pred, image, mask, {patch = 8, norm_pix = false}):item()\n"
+        "1.0",
     .infer = masked_mse_infer,
     .cpu = masked_mse_cpu,
     .grad = masked_mse_grad,
@@ -472,7 +481,11 @@ const lm_op lm_op_denormalize_patches = {
     .doc = "pred [N, L, P] * sqrt(variance + eps) + mean with each patch's own "
            "statistics from "
            "image [N, C, H, W]: undoes the normalisation of masked_mse. Gradient for "
-           "pred only.",
+           "pred only.\n"
+    "> image = lumen.rand(1, 3, 16, 16)\n"
+    "> pred = lumen.zeros(1, 4, 8 * 8 * 3)\n"
+    "> lumen.denormalize_patches(pred, image, {patch = 8}):unpatchify(8, 16, 16).shape\n"
+    "{1, 3, 16, 16}",
     .infer = denormalize_patches_infer,
     .cpu = denormalize_patches_cpu,
     .grad = denormalize_patches_grad};
@@ -531,7 +544,9 @@ static lm_status patch_sum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **
 const lm_op lm_op_patch_sum = {
     .name = "patch_sum",
     .sig = "x; patch: int",
-    .doc = "Sum over the pixels and channels of each patch of x [N, C, H, W]: [N, L].",
+    .doc = "Sum over the pixels and channels of each patch of x [N, C, H, W]: [N, L].\n"
+           "> lumen.ones(1, 1, 4, 6):patch_sum(2)\n"
+           "f32 [1 x 6] {4, 4, 4, 4, 4, 4}",
     .infer = patch_sum_infer,
     .cpu = patch_sum_cpu,
     .grad = patch_sum_grad};

@@ -281,7 +281,9 @@ const lm_op lm_op_max_pool2d = {
     .doc = "Largest value of each window of x [N, C, H, W] -> [N, C, H', W'] with H' = "
            "floor((H + 2 padding - size) / stride) + 1; stride 0 means size. Padding "
            "never wins and is at most half of size; the gradient goes to the first of "
-           "equal values; a NaN wins.",
+           "equal values; a NaN wins.\n"
+           "> lumen.arange(16):to(\"f32\"):reshape(1, 1, 4, 4):max_pool2d(2)\n"
+           "f32 [1 x 1 x 2 x 2] {5, 7, 13, 15}",
     .infer = max_pool2d_infer,
     .cpu = max_pool2d_cpu,
     .grad = max_pool2d_grad,
@@ -383,7 +385,9 @@ const lm_op lm_op_avg_pool2d = {
     .sig = "x; size: ints, stride: ints = 0, padding: ints = 0",
     .doc = "Mean of each window of x [N, C, H, W] -> [N, C, H', W'] with H' = floor((H "
            "+ 2 padding - size) / stride) + 1; stride 0 means size. Padding counts as "
-           "zeros and is at most half of size.",
+           "zeros and is at most half of size.\n"
+           "> lumen.arange(16):to(\"f32\"):reshape(1, 1, 4, 4):avg_pool2d(2)\n"
+           "f32 [1 x 1 x 2 x 2] {2.5, 4.5, 10.5, 12.5}",
     .infer = avg_pool2d_infer,
     .cpu = avg_pool2d_cpu,
     .grad = avg_pool2d_grad,
@@ -432,7 +436,9 @@ const lm_op lm_op_adaptive_avg_pool2d = {
     .sig = "x; size: ints",
     .doc = "Mean over windows that divide x [N, C, H, W] into size rows and columns -> "
            "[N, C, size]. Window i of n along a side of length L is floor(i L / n) to "
-           "ceil((i + 1) L / n).",
+           "ceil((i + 1) L / n).\n"
+           "> lumen.randn(2, 8, 7, 5):adaptive_avg_pool2d(1).shape\n"
+           "{2, 8, 1, 1}",
     .infer = adaptive_avg_pool2d_infer,
     .cpu = adaptive_avg_pool2d_cpu,
     .grad = adaptive_avg_pool2d_grad,

@@ -430,7 +430,11 @@ static lm_status sum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 const lm_op lm_op_sum = {
     "sum", "x; dims: dims = all, keepdim: bool = false",
     "Sum over `dims` (all: a scalar); keepdim leaves them with size 1. Floats "
-    "accumulate in f64; integers give i64.",
+    "accumulate in f64; integers give i64.\n"
+    "> lumen.tensor{{1, 2}, {3, 4}}:sum():item()\n"
+    "10.0\n"
+    "> lumen.tensor{{1, 2}, {3, 4}}:sum(1)\n"
+    "f32 [2] {4, 6}",
     sum_infer, sum_cpu, NULL, sum_grad, 0, 0, 0};
 
 static lm_status mean_infer(lm_call *c)
@@ -464,7 +468,10 @@ done:
 
 const lm_op lm_op_mean = {
     "mean", "x; dims: dims = all, keepdim: bool = false",
-    "Mean of floats over `dims` (all: a scalar), accumulated in f64; NaN over nothing.",
+    "Mean of floats over `dims` (all: a scalar), accumulated in f64; NaN over nothing.\n"
+    "> x = lumen.tensor{{1, 2}, {3, 4}}\n"
+    "> x:mean({dims = 2, keepdim = true})\n"
+    "f32 [2 x 1] {1.5, 3.5}",
     mean_infer, mean_cpu, NULL, mean_grad, 0, 0, 0};
 
 static lm_status prod_cpu(lm_call *c)
@@ -510,7 +517,9 @@ done:
 const lm_op lm_op_prod = {
     "prod", "x; dims: dims = all, keepdim: bool = false",
     "Product over `dims` (all: a scalar). Floats accumulate in f64; integers give i64 "
-    "and wrap around.",
+    "and wrap around.\n"
+    "> lumen.tensor{2, 3, 4}:prod():item()\n"
+    "24.0",
     sum_infer, prod_cpu, NULL, prod_grad, 0, 1, 0};
 
 static void sum_to_reduced(const lm_call *c, bool *reduced)
@@ -635,11 +644,15 @@ static lm_status std_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 const lm_op lm_op_var = {
     "var", VARIANCE_SIG,
     "Variance over `dims` (all: a scalar), in two passes: the sum of squared "
-    "deviations over n - 1, or over n when not unbiased. NaN where that is 0.",
+    "deviations over n - 1, or over n when not unbiased. NaN where that is 0.\n"
+    "> lumen.tensor{1, 2, 3, 4}:var():item()\n"
+    "1.6667",
     var_infer, var_cpu, NULL, var_grad, 0, 1, 0};
 const lm_op lm_op_std = {
     "std", VARIANCE_SIG,
-    "Square root of var; NaN where that is.",
+    "Square root of var; NaN where that is.\n"
+    "> lumen.tensor{1, 3}:std({unbiased = false}):item()\n"
+    "1.0",
     var_infer, std_cpu, NULL, std_grad, 0, 1, 1};
 
 /* ---- max, min ---- */
@@ -696,10 +709,16 @@ done:
 const lm_op lm_op_max = {
     "max", "x; dims: dims = all, keepdim: bool = false",
     "Largest value over `dims` (all: a scalar); NaN where there is one. Equal "
-    "extremes share the gradient evenly.",
+    "extremes share the gradient evenly.\n"
+    "> lumen.tensor{{1, 5}, {7, 2}}:max():item()\n"
+    "7.0\n"
+    "> lumen.tensor{{1, 5}, {7, 2}}:max(2)\n"
+    "f32 [2] {5, 7}",
     extreme_infer, max_cpu, NULL, extreme_grad, 0, 1, 1};
 const lm_op lm_op_min = {
     "min", "x; dims: dims = all, keepdim: bool = false",
     "Smallest value over `dims` (all: a scalar); NaN where there is one. Equal "
-    "extremes share the gradient evenly.",
+    "extremes share the gradient evenly.\n"
+    "> lumen.tensor{{1, 5}, {7, 2}}:min(1)\n"
+    "f32 [2] {1, 2}",
     extreme_infer, min_cpu, NULL, extreme_grad, 0, 1, 1};

@@ -360,7 +360,12 @@ const lm_op lm_op_resize = {
         "Maps x [N, C, H, W] resampled to [N, C, size]; size is one number or (height, "
         "width), mode nearest, bilinear or bicubic. Results equal PyTorch's interpolate: "
         "pixel centres at half integers unless align_corners; bicubic with a = -0.75, "
-        "a = -0.5 when antialias widens the filter for shrinking.",
+        "a = -0.5 when antialias widens the filter for shrinking.\n"
+    "> lumen.tensor{{{{0, 4}}}}:resize({size = {1, 4}})\n"
+    "f32 [1 x 1 x 1 x 4] {0, 1, 3, 4}\n"
+    "> x = lumen.randn(1, 3, 64, 64)\n"
+    "> x:resize({size = 16, mode = \"bicubic\", antialias = true}).shape\n"
+    "{1, 3, 16, 16}",
     .infer = resize_infer,
     .cpu = resize_cpu,
     .grad = resize_grad};

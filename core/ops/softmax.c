@@ -199,7 +199,9 @@ static lm_status log_softmax_grad(lm_call *c, lm_tensor *const *gout, lm_tensor 
 const lm_op lm_op_softmax = {
   .name = "softmax",
   .sig = "x; dim: dim = -1",
-  .doc = "exp(x) / sum(exp(x)) along dim, with the maximum subtracted first. Same shape as x.",
+  .doc = "exp(x) / sum(exp(x)) along dim, with the maximum subtracted first. Same shape as x.\n"
+         "> lumen.tensor{{0, 0}, {0, math.log(3)}}:softmax()\n"
+         "f32 [2 x 2] {0.5, 0.5, 0.25, 0.75}",
   .infer = softmax_infer,
   .cpu = softmax_cpu,
   .grad = softmax_grad,
@@ -209,7 +211,9 @@ const lm_op lm_op_softmax = {
 const lm_op lm_op_log_softmax = {
   .name = "log_softmax",
   .sig = "x; dim: dim = -1",
-  .doc = "log(softmax(x)) along dim without the loss of precision. Same shape as x.",
+  .doc = "log(softmax(x)) along dim without the loss of precision. Same shape as x.\n"
+         "> lumen.tensor{0, 0}:log_softmax()\n"
+         "f32 [2] {-0.69315, -0.69315}",
   .infer = softmax_infer,
   .cpu = log_softmax_cpu,
   .grad = log_softmax_grad,
@@ -285,7 +289,9 @@ const lm_op lm_op_logsumexp = {
   .name = "logsumexp",
   .sig = "x; dim: dim = -1, keepdim: bool = false",
   .doc = "log(sum(exp(x))) along dim, which is dropped unless keepdim, with the maximum taken "
-         "out first; -inf for a line of -inf.",
+         "out first; -inf for a line of -inf.\n"
+         "> lumen.tensor{{0, 0}, {1000, 1000}}:logsumexp()\n"
+         "f32 [2] {0.69315, 1000.7}",
   .infer = logsumexp_infer,
   .cpu = logsumexp_cpu,
   .grad = logsumexp_grad,
@@ -405,7 +411,10 @@ const lm_op lm_op_cross_entropy = {
          "ignore_index, divided by the sum of their weights; logits [N, C, ...], target i64 "
          "[N, ...], weight [C]. label_smoothing mixes in the mean over all classes "
          "(arXiv 1512.00567, section 7). weight gets no gradient. NaN when every target is "
-         "ignored.",
+         "ignored.\n"
+        "> logits, target = lumen.zeros(2, 4), lumen.tensor({0, 3}, {dtype = \"i64\"})\n"
+        "> logits:cross_entropy(target):item()\n"
+        "1.3863",
   .infer = cross_entropy_infer,
   .cpu = cross_entropy_cpu,
   .grad = cross_entropy_grad,
@@ -603,7 +612,9 @@ const lm_op lm_op_bce_with_logits = {
   .sig = "logits, target, weight?; pos_weight: float = 1",
   .doc = "Mean over all elements of weight * -(pos_weight t log p + (1 - t) log(1 - p)) with "
          "p = sigmoid(logits) and t = target within 0 to 1; all of one shape. Stable for any "
-         "logits; gradients for logits, target and weight.",
+         "logits; gradients for logits, target and weight.\n"
+         "> lumen.tensor{0, 100}:bce_with_logits(lumen.tensor{1, 1}):item()\n"
+         "0.34657",
   .infer = bce_infer,
   .cpu = bce_cpu,
   .grad = bce_grad,

@@ -18,36 +18,17 @@ local function version()
     :format(b.version, b.arch, b.compiler, b.blas, b.blas_core, core.threads())
 end
 
--- help(): the operations; help "matmul" or help(lumen.matmul): one of them; help(recipe).
-local function help(what)
-  if type(what) == "table" and what.is_recipe then return print(what:help()) end
-  local names = {}
-  for _, op in ipairs(core.ops) do
-    if not op.internal then names[#names + 1] = op.name end
-    if what ~= nil and (op.name == what or core[op.name] == what) then
-      return print(("%s(%s)\n  %s"):format(op.name, op.signature, op.doc))
-    end
-  end
-  if what ~= nil then
-    local near = type(what) == "string" and options.nearest(what, names)
-    return print(("no operation %s%s"):format(tostring(what),
-      near and ("; did you mean %s?"):format(near) or ""))
-  end
-  table.sort(names)
-  print(table.concat(names, " "))
-end
-
 -- Globals of the prompt and of -e: lumen and the helpers; assigning makes a global, reading
 -- an unknown one is an error with a suggestion.
 local function environment()
   local lumen = require "lumen.init"
-  local known = { lumen = lumen, help = help }
-  local helpers = { "recipe", "show", "plot", "hist", "explore", "profile" } -- lumen's own
+  local known = { lumen = lumen }
+  local helpers = { "help", "recipe", "show", "plot", "hist", "explore", "profile" } -- lumen's own
   for _, name in ipairs(helpers) do known[name] = true end
   setmetatable(_G, { __index = function(_, name)
     if known[name] == true then known[name] = lumen[name] end
     if known[name] then return known[name] end
-    local names = { "lumen", "help", table.unpack(helpers) }
+    local names = { "lumen", table.unpack(helpers) }
     for key in next, _G do names[#names + 1] = tostring(key) end
     table.sort(names)
     local near = options.nearest(tostring(name), names)
@@ -198,4 +179,4 @@ local function main(args)
   return type(result) == "table" and result.terminated and 143 or 1
 end
 
-return { main = main, help = help }
+return { main = main }

@@ -7,20 +7,27 @@ local lumen = {}
 local parts = {
   nn = "lumen.nn", models = "lumen.models", masking = "lumen.masking",
   loss = "lumen.loss", metrics = "lumen.metrics", optim = "lumen.optim",
-  schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe",
+  schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe", run = "lumen.run",
   gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
-  show = "lumen.show", explore = "lumen.explore",
+  show = "lumen.show", explore = "lumen.explore", help = "lumen.help",
 }
 
 -- Functions that stand at the top though they live in a part.
 local functions = { plot = { "lumen.plot", "lines" }, hist = { "lumen.plot", "hist" } }
 
+-- Every public name, loaded or not: name -> true.
+local function all_names()
+  local names = {}
+  for _, list in ipairs { core, parts, functions } do
+    for key in next, list do names[key] = true end
+  end
+  return names
+end
+
 local function unknown(name)
   local options = require "lumen.options"
   local names = {}
-  for key in next, core do names[#names + 1] = key end
-  for key in next, parts do names[#names + 1] = key end
-  for key in next, functions do names[#names + 1] = key end
+  for key in next, all_names() do names[#names + 1] = key end
   table.sort(names)
   local near = options.nearest(tostring(name), names)
   error(("lumen has no '%s'%s"):format(tostring(name),
@@ -36,4 +43,5 @@ return setmetatable(lumen, {
     lumen[name] = value
     return value
   end,
+  names = all_names,
 })

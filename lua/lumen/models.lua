@@ -11,4 +11,5 @@ return setmetatable({}, {
       return models[name]
     end
   end,
+  names = function() return files end,
 })

@@ -148,7 +148,7 @@ function Optimizer:load_state_dict(state, steps)
   self.steps = steps
 end
 
-local optim = { layer_scale = layer_scale }
+local optim = { layer_scale = layer_scale, Optimizer = Optimizer }
 
 -- target: a module, or a list of { name =, tensor = }. options: beta1 = 0.9, beta2 = 0.999,
 -- eps = 1e-8, weight_decay = 0 (never on tensors with fewer than two dimensions), clip (L2

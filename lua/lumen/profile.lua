@@ -111,9 +111,9 @@ end
 
 -- A result of profiler.stop() as text: operations by time, then what filled the memory.
 -- made: bytes of results and of what was kept for backward, all calls together.
---   > lumen.core.profiler.start()
+--   > lumen.profiler.start()
 --   > x = lumen.ones {64, 64}; x = x:matmul(x)
---   > lumen.profile.text(lumen.core.profiler.stop()):match("matmul")
+--   > lumen.profile.text(lumen.profiler.stop()):match("matmul")
 --   matmul
 function profile.text(result)
   local limit = profile.limits()
@@ -129,7 +129,11 @@ function profile.text(result)
 end
 
 -- End the profile that is running: the table goes to the standard error output, the trace (if
--- `trace` names a file) to that file.
+-- `trace` names a file) to that file. Returns what profiler.stop() gave.
+--   > lumen.profiler.start()
+--   > y = lumen.ones(64, 64):matmul(lumen.ones(64, 64))
+--   > lumen.profile.finish().seconds > 0
+--   true
 function profile.finish(trace)
   local result = core.profiler.stop()
   if trace then core.fs.write(trace, core.profiler.trace()) end
@@ -140,6 +144,7 @@ end
 
 -- What the environment variable LUMEN_PROFILE asks for: nil (unset, empty, 0), or true and
 -- the trace file it names, if any.
+--   > lumen.profile.wanted()
 function profile.wanted()
   local value = os.getenv "LUMEN_PROFILE"
   if not value or value == "" or value == "0" then return nil end

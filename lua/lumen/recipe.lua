@@ -175,7 +175,7 @@ function Recipe:start(overrides)
   return require("lumen.run").execute(self, list)
 end
 
-local recipe = { root = library_root, load = load_named }
+local recipe = { root = library_root, load = load_named, Recipe = Recipe }
 
 return setmetatable(recipe, { __call = function(_, what)
   if type(what) == "string" then return load_named(what) end

@@ -292,4 +292,4 @@ function Run:report(lr, norm, done)
     wait = wait, eta = mean * (self.total - self.step_count) })
 end
 
-return { execute = execute, open = open, weights = checkpoint.weights }
+return { execute = execute, open = open, weights = checkpoint.weights, Run = Run }

@@ -12,6 +12,7 @@
 local core = require "lumen.core"
 
 local Module = { training = true }
+Module.__index = Module
 
 local function is_module(x)
   return type(x) == "table" and rawget(x, "_entries") ~= nil
@@ -25,7 +26,9 @@ local function newindex(self, key, value)
 end
 
 local function class(name, parent)
-  local cls = setmetatable({ class_name = name }, {
+  local here = debug.getinfo(2, "Sl") -- its documentation is the comment above that line
+  local cls = setmetatable({ class_name = name, defined_in = here.source:sub(2),
+                             defined_at = here.currentline }, {
     __index = parent or Module,
     __call = function(cls, ...)
       local m = setmetatable({ _entries = {}, _filled = false }, cls)

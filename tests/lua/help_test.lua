@@ -1,0 +1,253 @@
+-- help_test.lua: every public name has documentation with an example; every example runs and
+-- prints what stands below it; help finds things by name and by value; the reference pages.
+local lu = require "luaunit"
+local lumen = require "lumen"
+local helper = require "tests.helper"
+local example = require "tests.lua.example"
+local index = require "lumen.help.index"
+local text = require "lumen.help.text"
+local help = lumen.help
+
+-- What is missing of an entry, or nil.
+local function missing(entry)
+  if entry:summary() == "" then return "a description" end
+  if #entry:examples() == 0 then return "an example" end
+end
+
+-- All entries, and the pages that describe themselves.
+local function all()
+  local list = {}
+  for _, page in ipairs(help.pages()) do
+    for _, entry in ipairs(page.entries) do list[#list + 1] = entry end
+  end
+  return list
+end
+
+-- Being written; only gets shorter.
+local pending = [[
+  picture.frame explore.picture show.width show.titled
+  models.mae.attention models.mae.errors models.simmim models.vit.class_attention masking.names
+  masking.list masking.uses_guide data.locate recipe.Recipe.report run.Run.note_data commands.check
+  data.cache data.choose data.count data.dataset data.mean data.names data.root data.source
+  data.std gradcheck loss.anatomical_consistency loss.bce_dice loss.bce_with_logits
+  loss.dice loss.dice_multiclass loss.masked_mse loss.mse loss.smooth_l1 loss.soft_cldice
+  loss.soft_skeleton masking.counts masking.find masking.guided masking.random
+  metrics.accuracy metrics.assd metrics.average metrics.cldice metrics.collect
+  metrics.counts metrics.dice metrics.hd metrics.hd95 metrics.iou metrics.precision
+  metrics.sensitivity metrics.specificity models.mae models.mae.decode models.mae.encode
+  models.mae.to_image models.segmenter models.unet models.unext
+  models.unext.OverlapPatchEmbed models.unext.ShiftedBlock models.vit models.vit.Vit
+  models.vit.blocks models.vit.load_encoder models.vit.names models.vit.presets
+  models.vit.resize_positions models.vit.resolve nn.BatchNorm2d nn.Block nn.Conv2d
+  nn.ConvTranspose2d nn.DropPath nn.Dropout nn.Embedding nn.GroupNorm nn.LayerNorm nn.Linear
+  nn.Mlp nn.Module.buffer nn.Module.build nn.Module.count nn.Module.eval nn.Module.forward
+  nn.Module.freeze nn.Module.initialize nn.Module.load_state_dict nn.Module.modules
+  nn.Module.named_parameters nn.Module.param nn.Module.parameters nn.Module.state_dict
+  nn.Module.to nn.Module.train nn.Module.zero_grad nn.MultiHeadAttention nn.PatchEmbed
+  nn.Sequential nn.Sequential.at nn.class nn.fill.constant nn.fill.normal
+  nn.fill.normal_fan_out nn.fill.trunc_normal nn.fill.uniform_fan_in nn.fill.values
+  nn.fill.xavier_uniform nn.is_module nn.sincos_positions optim.Optimizer.load_state_dict
+  optim.Optimizer.state_dict optim.Optimizer.step optim.Optimizer.update optim.adam
+  optim.adamw optim.layer_scale optim.sgd picture.compare picture.denormalize picture.grid
+  picture.heat picture.masked picture.mean picture.mix picture.overlay picture.patches
+  picture.rgb picture.std picture.to_u8 recipe recipe.Recipe.help recipe.Recipe.resolve
+  recipe.Recipe.start recipe.load recipe.root run.Run.batches run.Run.close run.Run.epochs
+  run.Run.finish run.Run.image run.Run.rate run.Run.report run.Run.save run.Run.stage
+  run.Run.step run.Run.update run.execute run.open run.weights schedule.linear schedule.poly
+  schedule.warmup_cosine
+]]
+
+TestComplete = {}
+
+-- To mend it: put the documentation where lumen/help.lua says.
+function TestComplete:test_every_public_name_has_help_with_an_example()
+  local bad = {}
+  for _, entry in ipairs(all()) do
+    local what = missing(entry)
+    if what and not pending:find("%s" .. entry.name:gsub("%p", "%%%0") .. "%s") then
+      bad[#bad + 1] = ("%s (%s) has no %s"):format(entry.name, help.source(entry) or "?", what)
+    end
+  end
+  lu.assertEquals(bad, {})
+end
+
+function TestComplete:test_every_page_says_what_it_is()
+  local bad = {}
+  for _, page in ipairs(help.pages()) do
+    local written = page.name ~= "lumen" and page.name ~= "operations" and page.name ~= "nn.fill"
+    if written and not page.name:match("%.%u") and page.text == "" then bad[#bad + 1] = page.name end
+  end
+  lu.assertEquals(bad, {})
+end
+
+function TestComplete:test_what_is_missing_is_found()
+  local function bare() end
+  lu.assertEquals(missing(index.of_function(bare)), "a description")
+  -- Has a description only.
+  local function described() end
+  lu.assertEquals(missing(index.of_function(described)), "an example")
+end
+
+-- The walk sees everything: methods of tensors and loaders, too, and what loads at first use.
+function TestComplete:test_the_walk_is_complete()
+  local known = index.get()
+  local loader = lumen.data.loader { source = { kind = "phantom", count = 1 }, size = 32 }
+  local methods = { getmetatable(lumen.zeros(1)).methods, getmetatable(loader).__index,
+                    getmetatable(lumen.scope()).__index }
+  local bad = {}
+  for _, t in ipairs(methods) do
+    for name, f in next, t do
+      if type(f) == "function" and name:sub(1, 1) ~= "_" and not known.by_value[f] then
+        bad[#bad + 1] = name
+      end
+    end
+  end
+  lu.assertEquals(bad, {})
+  for _, name in ipairs { "softmax", "zeros", "vision.sato", "data.loader", "data.source",
+      "nn.Linear", "nn.Module.parameters", "nn.fill.normal", "models.mae", "models.vit.resolve",
+      "optim.Optimizer.step", "run.Run.batches", "recipe.Recipe.resolve", "Tensor.shape",
+      "gradcheck", "data.mean" } do
+    lu.assertNotNil(known.by_name[name], name)
+  end
+end
+
+TestExamples = {}
+
+-- One test per page, so that a failure says where.
+for _, page in ipairs(help.pages()) do
+  TestExamples["test_" .. page.name:gsub("%W", "_")] = function()
+    local bad = {}
+    local function try(name, parts)
+      local environment = example.environment()
+      lumen.seed(0)
+      for _, part in ipairs(parts) do
+        if part.kind == "example" then
+          local ok, printed = pcall(example.run, part.text, environment)
+          if not ok or (part.result and not example.same(printed, part.result)) then
+            bad[#bad + 1] = ("%s:\n%s\nprints\n%s\nand not\n%s"):format(name, part.text, printed,
+              tostring(part.result))
+          end
+        end
+      end
+    end
+    try(page.name, text.parse(page.text))
+    for _, entry in ipairs(page.entries) do try(entry.name, entry:parts()) end
+    lu.assertEquals(table.concat(bad, "\n\n"), "")
+  end
+end
+
+TestExampleRunner = {}
+
+function TestExampleRunner:test_short_forms()
+  lu.assertEquals(example.short(lumen.arange(3)), "i64 [3] {0, 1, 2}")
+  lu.assertEquals(example.short(lumen.zeros(100)), "f32 [100] {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...}")
+  lu.assertEquals(example.short { b = 1, a = { 1.5, "x" } }, '{a = {1.5, "x"}, b = 1}')
+  lu.assertEquals(example.short(0 / 0), "nan")
+  lu.assertEquals(example.short(3.0), "3.0")
+end
+
+function TestExampleRunner:test_differences_are_found()
+  lu.assertTrue(example.same("f32 [2] {0.333333, 1}", "f32 [2]  {0.33333, 1}"))
+  lu.assertFalse(example.same("f32 [2] {0.34, 1}", "f32 [2] {0.33333, 1}"))
+  lu.assertFalse(example.same("f32 [2] {1, 1}", "f64 [2] {1, 1}"))
+  lu.assertFalse(example.same("", "1.0"))
+  lu.assertFalse(example.same("1 2", "1 2 3"))
+end
+
+function TestExampleRunner:test_a_last_expression_may_span_lines()
+  lu.assertEquals(example.run("x = 2\nmath.max(x,\n  3)", example.environment()), "3")
+end
+
+TestText = {}
+
+function TestText:test_parts_of_a_description()
+  local parts = text.parse("One sentence. More\nof it.\n  a list\n\n  > x = 1\n  > x\n  1\nAnd on.\n  $ lumen docs DIR")
+  lu.assertEquals(#parts, 5)
+  lu.assertEquals(parts[1].text, "One sentence. More of it.")
+  lu.assertEquals(parts[2], { kind = "lines", text = "  a list" })
+  lu.assertEquals({ parts[3].text, parts[3].result }, { "x = 1\nx", "1" })
+  lu.assertEquals({ parts[4].kind, parts[4].text }, { "text", "And on." })
+  lu.assertEquals({ parts[5].kind, parts[5].text }, { "command", "lumen docs DIR" })
+  lu.assertEquals(text.summary(parts), "One sentence.")
+end
+
+function TestText:test_signatures()
+  local s = text.signature('x, bias?, dims...: int; sigmas: floats = {1, 2}, dim: dim = 0 -> tensor, int')
+  lu.assertEquals(s.positional[1].type, "tensor")
+  lu.assertTrue(s.positional[2].optional)
+  lu.assertTrue(s.positional[3].list)
+  lu.assertEquals({ s.named[1].default, s.named[2].default }, { "{1, 2}", "1" })
+  lu.assertEquals(s.returns, { "tensor", "int" })
+end
+
+TestHelp = {}
+
+-- What help prints.
+local function printed(...)
+  local lines, outside = {}, print
+  _G.print = function(line) lines[#lines + 1] = line end
+  local ok, message = pcall(help, ...)
+  _G.print = outside
+  assert(ok, message)
+  return table.concat(lines, "\n")
+end
+
+function TestHelp:test_by_name_and_by_value()
+  for _, what in ipairs { "softmax", "lumen.softmax", "x:softmax", lumen.softmax,
+                          lumen.zeros(1).softmax } do
+    lu.assertStrContains(printed(what), "lumen.softmax(x, {dim = -1})")
+  end
+  lu.assertStrContains(printed "masking.guided", "lua/lumen/masking.lua:")
+  lu.assertStrContains(printed(lumen.metrics.dice), "lumen.metrics.dice(pred, truth)")
+  lu.assertStrContains(printed(lumen.nn.Linear), "lumen.nn.Linear(inputs, outputs, options?)")
+  lu.assertStrContains(printed(lumen.nn.Linear(2, 2)), "nn.Module")
+  lu.assertStrContains(printed(lumen.recipe), "lumen.recipe(")
+  lu.assertStrContains(printed(lumen.recipe "vasomim"), "mask_ratio=0.5")
+  lu.assertStrContains(printed "vasomim", "mask_ratio=0.5")
+  lu.assertStrContains(printed(lumen.metrics), "lumen.metrics.dice(pred, truth)")
+  lu.assertStrContains(printed(lumen.zeros(1)), "x:item()")
+  lu.assertStrContains(printed "conv2d", "> x:conv2d(")
+end
+
+function TestHelp:test_overview_names_everything()
+  local all_text = printed()
+  for _, name in ipairs { "softmax", "guided", "dice", "Linear", "backward" } do
+    lu.assertStrContains(all_text, name)
+  end
+end
+
+function TestHelp:test_unknown_and_ambiguous_names()
+  lu.assertStrContains(printed "sofmax", "did you mean softmax?")
+  lu.assertStrContains(printed "masking.guidde", "did you mean masking.guided?")
+  local two = printed "dice"
+  lu.assertStrContains(two, "lumen.loss.dice")
+  lu.assertStrContains(two, "lumen.metrics.dice")
+  for _, odd in ipairs { "", ".", "%", "a.b.c.d", ("x"):rep(5000) } do
+    lu.assertStrContains(printed(odd), "no help")
+  end
+  for _, odd in ipairs { 1, true, {}, io.stdout, coroutine.create(print) } do
+    lu.assertStrContains(printed(odd), "help()")
+  end
+  lu.assertStrContains(printed(nil), "nil")
+end
+
+function TestHelp:test_own_functions_show_their_comment()
+  -- Adds one.
+  --   > 1 + 1
+  --   2
+  local function increment(x) return x + 1 end
+  local shown = printed(increment)
+  lu.assertStrContains(shown, "increment(x)")
+  lu.assertStrContains(shown, "Adds one.")
+end
+
+function TestHelp:test_lines_fit()
+  for _, entry in ipairs(all()) do
+    for line in help.entry(entry, 72):gmatch("[^\n]+") do
+      local code = line:match("^    ") or line:match("^%S*$")
+      lu.assertTrue(code ~= nil or #line <= 72, entry.name .. ": " .. line)
+    end
+  end
+end
+
+helper.run()
