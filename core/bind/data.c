@@ -43,8 +43,8 @@ static int loader_close(lua_State *L)
 
 static const char *const keys[] = {
     "source", "subset", "batch", "size", "seed", "threads", "shuffle", "drop_last", "crop",
-    "flip", "filter", "channels", "mean", "std", "pseudo_mask", "vessel", "broken", "cache",
-    "memory", NULL};
+    "flip", "augment", "filter", "channels", "mean", "std", "pseudo_mask", "vessel", "broken",
+    "cache", "memory", NULL};
 
 static void read_pair(lua_State *L, int index, const char *name, double *pair)
 {
@@ -63,6 +63,35 @@ static void read_crop(lua_State *L, lm_loader_options *o)
     read_pair(L, index, "ratio", o->ratio);
   } else if (lua_toboolean(L, -1)) {
     luaL_error(L, "loader: crop must be a table {scale=, ratio=} or false");
+  }
+  lua_pop(L, 1);
+}
+
+/* A number 0..high of the table at `index`. */
+static double share_in(lua_State *L, int index, const char *name, double otherwise, double high)
+{
+  double v = lm_opt_number(L, index, name, otherwise);
+  if (!(v >= 0 && v <= high))
+    luaL_error(L, "loader: augment: %s must be 0 to %f, not %f", name, high, v);
+  return v;
+}
+
+static void read_augment(lua_State *L, lm_augment *a)
+{
+  static const char *const augment_keys[] = {"rotate", "shift", "scale", "brightness", "contrast",
+                                             "probability", NULL};
+  if (lua_getfield(L, 1, "augment") == LUA_TTABLE) {
+    int index = lua_gettop(L);
+    lm_check_keys(L, index, "loader: augment", augment_keys);
+    a->rotate = share_in(L, index, "rotate", 0, 180);
+    a->shift = share_in(L, index, "shift", 0, 1);
+    a->scale = share_in(L, index, "scale", 0, 0.9);
+    a->brightness = share_in(L, index, "brightness", 0, 1);
+    a->contrast = share_in(L, index, "contrast", 0, 1);
+    a->probability = share_in(L, index, "probability", 1, 1);
+  } else if (lua_toboolean(L, -1)) {
+    luaL_error(L, "loader: augment must be a table {rotate=, shift=, scale=, brightness=, "
+               "contrast=, probability=} or false");
   }
   lua_pop(L, 1);
 }
@@ -132,6 +161,7 @@ static void read_options(lua_State *L, lm_loader_options *o)
   if (!o->skip_broken && strcmp(broken, "error") != 0)
     luaL_error(L, "loader: broken must be \"skip\" or \"error\", not '%s'", broken);
   read_crop(L, o);
+  read_augment(L, &o->augment);
   read_vessel(L, &o->vessel);
   read_normalisation(L, o);
 }
@@ -159,11 +189,21 @@ static void read_phantom(lua_State *L, int index, lm_loader_options *o)
   o->phantom_seed = (uint64_t)lm_opt_int(L, index, "seed", 0);
 }
 
+/* Of a source of files: classes = K when their masks hold class numbers 0..K. */
+static lm_status set_classes(lua_State *L, int index, lm_loader *l)
+{
+  int64_t classes = lm_opt_int(L, index, "classes", 0);
+  if (classes < 0 || classes > 254)
+    luaL_error(L, "loader: source: classes must be 0 to 254, not %I", (lua_Integer)classes);
+  return lm_loader_set_classes(l, (int)classes);
+}
+
 /* files = {"a.png", ...} or {{"a.png", "its mask.png"}, ...} */
 static lm_status add_files(lua_State *L, int index, lm_loader *l)
 {
-  static const char *const files_keys[] = {"kind", "files", NULL};
+  static const char *const files_keys[] = {"kind", "files", "classes", NULL};
   lm_check_keys(L, index, "loader: source", files_keys);
+  LM_TRY(set_classes(L, index, l));
   if (lua_getfield(L, index, "files") != LUA_TTABLE)
     luaL_error(L, "loader: a source of kind \"files\" needs files, a list");
   int list = lua_gettop(L);
@@ -184,18 +224,20 @@ static lm_status add_files(lua_State *L, int index, lm_loader *l)
 
 static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader *l)
 {
-  static const char *const folder_keys[] = {"kind", "images", "masks", NULL};
-  static const char *const csv_keys[] = {"kind", "path", NULL};
+  static const char *const folder_keys[] = {"kind", "images", "masks", "classes", NULL};
+  static const char *const csv_keys[] = {"kind", "path", "classes", NULL};
   if (strcmp(kind, "phantom") == 0)
     return lm_loader_add_phantoms(l, lm_opt_int(L, index, "first", 0),
                                   lm_opt_int(L, index, "count", 1000));
   if (strcmp(kind, "folder") == 0) {
     lm_check_keys(L, index, "loader: source", folder_keys);
+    LM_TRY(set_classes(L, index, l));
     return lm_loader_add_folder(l, required(L, index, "images", kind),
                                 lm_opt_string(L, index, "masks", NULL));
   }
   if (strcmp(kind, "list") == 0) {
     lm_check_keys(L, index, "loader: source", csv_keys);
+    LM_TRY(set_classes(L, index, l));
     return lm_loader_add_csv(l, required(L, index, "path", kind));
   }
   if (strcmp(kind, "files") == 0) return add_files(L, index, l);

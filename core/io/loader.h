@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "io/coco.h"
+#include "vision/augment.h"
 #include "vision/phantom.h"
 #include "vision/resample.h"
 #include "vision/vessel_mask.h"
@@ -21,6 +22,7 @@ typedef struct lm_loader_options {
   bool crop;                /* RandomResizedCrop, else the whole image resized */
   double scale[2], ratio[2];
   double flip;              /* probability of a horizontal flip */
+  lm_augment augment;       /* after the crop; all zero: none */
   lm_filter filter;         /* for the image; masks take nearest */
   int channels;             /* 1 or 3 */
   float mean[3], std[3];    /* (value / 255 - mean) / std per channel */
@@ -50,8 +52,12 @@ lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask);
 /* Phantom images first .. first + count - 1. */
 lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count);
 /* All images of a folder, sorted by name; masks (or NULL): a folder with files of the same
- * names, whatever their extension. Masks are set above 127, or where 1 if that is their
- * largest value. Errors name the folder, or the image without a mask. */
+ * names, whatever their extension. Errors name the folder, or the image without a mask.
+ *
+ * What files may hold: images of 8 or 16 bits, colour made grey, 16 bits reduced over their
+ * full range (one that uses less than a sixteenth of it is an error). Masks of the size of
+ * their image, grey or colour with equal channels: 0 and 1, or set above half of the range
+ * (an error when no value is above it, but some are not 0); class numbers with `classes`. */
 lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *masks);
 /* The images of a COCO file, in its order, from the folder `images`; a file with the name but
  * another extension will do. Masks are drawn from the annotations: value[category] for each,

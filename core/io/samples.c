@@ -62,6 +62,7 @@ void lm_scratch_free(lm_scratch *scratch)
 {
   free(scratch->image);
   free(scratch->mask);
+  free(scratch->moved);
 }
 
 static lm_status grow(lm_samples *s, int64_t more)
@@ -179,10 +180,33 @@ const char *lm_samples_name(lm_samples *s, int64_t i)
 
 /* ---- decoding ---- */
 
+static int value_at(const lm_image *image, int64_t i)
+{
+  return image->depth == 8 ? ((const uint8_t *)image->pixels)[i]
+                           : ((const uint16_t *)image->pixels)[i];
+}
+
+/* 10 or 12 bits stored as they are in 16 would become an almost black picture. */
+static lm_status check_range(const lm_image *image, const char *path)
+{
+  int64_t n = image->height * image->width;
+  int largest = 0;
+  for (int64_t i = 0; image->depth == 16 && i < n; i++)
+    largest = value_at(image, i) > largest ? value_at(image, i) : largest;
+  if (largest == 0 || largest >= 4096) return LM_OK;
+  lm_fail(LM_ERR_FORMAT, "%s: 16 bits per pixel, but no value above %d of 65535", path, largest);
+  return lm_hint("stretch it to the full range before use, e.g. times 16 for 12 bits");
+}
+
 static lm_status load_grey(const char *path, lm_bytes *bytes, lm_image *image)
 {
   LM_TRY(lm_file_read(bytes, path, FILE_LIMIT));
   LM_TRY(lm_image_decode(image, bytes->data, bytes->size, path, true));
+  lm_status status = check_range(image, path);
+  if (status != LM_OK) {
+    lm_image_free(image);
+    return status;
+  }
   lm_image_reduce(image);
   /* Give back the room that colour or 16 bits took: `kept` counts a byte per pixel. */
   void *smaller = realloc(image->pixels, (size_t)(image->height * image->width));
@@ -190,32 +214,72 @@ static lm_status load_grey(const char *path, lm_bytes *bytes, lm_image *image)
   return LM_OK;
 }
 
-/* Set above half of the range; a mask whose values are 0 and 1 is taken as that. */
-static void binarise(uint8_t *mask, int64_t n)
+/* Masks. One of 0 and 1, in whatever depth, is set where it is 1, any other above half of
+ * the range; values that fit neither, and class numbers out of range, are an error, because
+ * the mask would silently be empty or wrong. So is colour: three channels have to be equal,
+ * up to what a JPEG does to grey. */
+
+enum { COLOUR_TOLERANCE = 32 };
+
+static lm_status check_colours(const char *path, const lm_image *mask)
 {
-  uint8_t largest = 0;
-  for (int64_t i = 0; i < n; i++) largest = mask[i] > largest ? mask[i] : largest;
-  int below = largest == 1 ? 0 : 127;
-  for (int64_t i = 0; i < n; i++) mask[i] = mask[i] > below ? 255 : 0;
+  int tolerance = mask->depth == 8 ? COLOUR_TOLERANCE : COLOUR_TOLERANCE * 257;
+  for (int64_t i = 0; mask->channels == 3 && i < mask->height * mask->width; i++) {
+    int r = value_at(mask, 3 * i), g = value_at(mask, 3 * i + 1), b = value_at(mask, 3 * i + 2);
+    if (abs(r - g) > tolerance || abs(g - b) > tolerance || abs(r - b) > tolerance)
+      return lm_fail(LM_ERR_FORMAT,
+                     "%s: a coloured mask (%d, %d, %d at row %lld, column %lld, from 0); "
+                     "masks are grey", path, r, g, b, (long long)(i / mask->width),
+                     (long long)(i % mask->width));
+  }
+  return LM_OK;
 }
 
-static lm_status load_mask(const char *path, lm_decoded *d)
+/* Above which value the mask is set. */
+static lm_status threshold_of(const char *path, const lm_image *mask, int *above)
 {
-  lm_bytes bytes = {0};
-  lm_image mask = {0};
-  lm_status status = load_grey(path, &bytes, &mask);
-  lm_bytes_free(&bytes);
-  if (status == LM_OK && (mask.height != d->height || mask.width != d->width))
-    status = lm_fail(LM_ERR_FORMAT, "%s: the mask is %lld x %lld but its image %lld x %lld", path,
-                     (long long)mask.height, (long long)mask.width, (long long)d->height,
-                     (long long)d->width);
-  if (status != LM_OK) {
-    lm_image_free(&mask);
-    return status;
+  int largest = 0, half = mask->depth == 8 ? 127 : 32767;
+  for (int64_t i = 0; i < mask->height * mask->width; i++) {
+    int v = value_at(mask, i * mask->channels);
+    largest = v > largest ? v : largest;
   }
-  d->mask = mask.pixels;
-  binarise(d->mask, d->height * d->width);
+  *above = largest == 1 ? 0 : half;
+  if (largest <= 1 || largest > half) return LM_OK;
+  return lm_fail(LM_ERR_FORMAT,
+                 "%s: the largest value of the mask is %d; a mask holds 0 and 1, or is set "
+                 "above %d", path, largest, half);
+}
+
+static lm_status fill_mask(const lm_samples *s, const char *path, const lm_image *mask,
+                           uint8_t *to)
+{
+  int above = 0, classes = s->classes;
+  LM_TRY(check_colours(path, mask));
+  if (classes == 0) LM_TRY(threshold_of(path, mask, &above));
+  for (int64_t i = 0; i < mask->height * mask->width; i++) {
+    int v = value_at(mask, i * mask->channels);
+    if (classes > 0 && v > classes)
+      return lm_fail(LM_ERR_FORMAT, "%s: %d at row %lld, column %lld (from 0); the mask is to "
+                     "hold classes 0 to %d", path, v, (long long)(i / mask->width),
+                     (long long)(i % mask->width), classes);
+    to[i] = classes > 0 ? (uint8_t)v : v > above ? 255 : 0;
+  }
   return LM_OK;
+}
+
+static lm_status load_mask(const lm_samples *s, const lm_item *item, lm_decoded *d)
+{
+  lm_image mask = {0};
+  LM_TRY(lm_image_load(&mask, item->mask, false));
+  lm_status status = LM_OK;
+  if (mask.height != d->height || mask.width != d->width)
+    status = lm_fail(LM_ERR_FORMAT, "%s: the mask is %lld x %lld but its image %s is %lld x %lld",
+                     item->mask, (long long)mask.height, (long long)mask.width, item->image,
+                     (long long)d->height, (long long)d->width);
+  if (status == LM_OK) status = lm_calloc(&d->mask, (size_t)(d->height * d->width), 1);
+  if (status == LM_OK) status = fill_mask(s, item->mask, &mask, d->mask);
+  lm_image_free(&mask);
+  return status;
 }
 
 static lm_status draw_mask(const lm_item *item, lm_decoded *d)
@@ -299,7 +363,7 @@ static lm_status decode_file(lm_samples *s, const lm_item *item, lm_decoded *d)
     if (status != LM_OK) lm_error_prefix("%s", item->image);
   }
   lm_bytes_free(&bytes);
-  if (status == LM_OK && item->mask) status = load_mask(item->mask, d);
+  if (status == LM_OK && item->mask) status = load_mask(s, item, d);
   if (status == LM_OK && item->from) status = draw_mask(item, d);
   return status;
 }
@@ -343,12 +407,14 @@ static bool keep(lm_samples *s, lm_item *item, lm_decoded *d)
 /* ---- cutting a sample ---- */
 
 /* Through a table of the 256 values, so that they are exactly (v / 255 - mean) / std. */
-static void store_image(const lm_loader_options *o, const uint8_t *from, bool flip, float *to)
+static void store_image(const lm_loader_options *o, const uint8_t *from, const lm_change *change,
+                        bool flip, float *to)
 {
   int64_t n = o->size;
   for (int c = 0; c < o->channels; c++) {
     float value[256];
-    for (int v = 0; v < 256; v++) value[v] = ((float)v / 255.0f - o->mean[c]) / o->std[c];
+    for (int v = 0; v < 256; v++)
+      value[v] = ((float)change->value[v] / 255.0f - o->mean[c]) / o->std[c];
     for (int64_t y = 0; y < n; y++) {
       const uint8_t *row = from + y * n;
       float *out = to + (c * n + y) * n;
@@ -366,23 +432,42 @@ static void store_mask(int64_t n, const uint8_t *from, bool flip, bool classes, 
     }
 }
 
-static lm_status cut(const lm_samples *s, const lm_decoded *d, lm_rng *rng, lm_scratch *scratch,
-                     float *image, float *mask, float *vessel_mask)
+/* Cut the box out of a plane, resize it, move it: the result, in one of the buffers. */
+static lm_status cut_plane(const lm_loader_options *o, const lm_picture *p, const int64_t box[4],
+                           lm_filter filter, const lm_change *change, lm_scratch *scratch,
+                           uint8_t *buffer, const uint8_t **out)
+{
+  LM_TRY(lm_image_crop_resize(p, box, filter, buffer, o->size, o->size));
+  *out = buffer;
+  if (!change->moves) return LM_OK;
+  lm_change_move(change, buffer, o->size, filter == LM_FILTER_NEAREST, scratch->moved);
+  *out = scratch->moved;
+  return LM_OK;
+}
+
+/* The crop and the flip of a sample come from one stream, the rest of the augmentation from
+ * another. */
+static lm_status cut(const lm_samples *s, const lm_decoded *d, uint64_t sample,
+                     lm_scratch *scratch, float *image, float *mask, float *vessel_mask)
 {
   const lm_loader_options *o = &s->options;
+  lm_rng rng = lm_rng_make(o->seed, lm_mix(lm_hash_name("augment"), sample));
+  lm_rng other = lm_rng_make(o->seed, lm_mix(lm_hash_name("augment more"), sample));
   int64_t n = o->size, box[4] = {0, 0, d->height, d->width};
-  if (o->crop) LM_TRY(lm_rrc_params(rng, d->height, d->width, o->scale, o->ratio, box));
-  bool flip = lm_rng_uniform(rng) < o->flip;
+  if (o->crop) LM_TRY(lm_rrc_params(&rng, d->height, d->width, o->scale, o->ratio, box));
+  bool flip = lm_rng_uniform(&rng) < o->flip;
+  lm_change change = lm_augment_draw(&o->augment, &other, n);
   lm_picture p = {d->image, d->height, d->width, 1, d->width};
-  LM_TRY(lm_image_crop_resize(&p, box, o->filter, scratch->image, n, n));
-  store_image(o, scratch->image, flip, image);
+  const uint8_t *plane;
+  LM_TRY(cut_plane(o, &p, box, o->filter, &change, scratch, scratch->image, &plane));
+  store_image(o, plane, &change, flip, image);
   const uint8_t *from[2] = {d->mask, d->vessel_mask};
   float *to[2] = {mask, vessel_mask};
   for (int k = 0; k < 2; k++) {
     if (!from[k] || !to[k]) continue;
     p.data = from[k];
-    LM_TRY(lm_image_crop_resize(&p, box, LM_FILTER_NEAREST, scratch->mask, n, n));
-    store_mask(n, scratch->mask, flip, k == 0 && s->classes > 0, to[k]);
+    LM_TRY(cut_plane(o, &p, box, LM_FILTER_NEAREST, &change, scratch, scratch->mask, &plane));
+    store_mask(n, plane, flip, k == 0 && s->classes > 0, to[k]);
   }
   return LM_OK;
 }
@@ -393,6 +478,7 @@ lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *s
   size_t area = (size_t)(s->options.size * s->options.size);
   if (!scratch->image) LM_TRY(lm_calloc(&scratch->image, area, 1));
   if (!scratch->mask) LM_TRY(lm_calloc(&scratch->mask, area, 1));
+  if (!scratch->moved) LM_TRY(lm_calloc(&scratch->moved, area, 1));
   lm_item *item = &s->item[i];
   lm_decoded *d = __atomic_load_n(&item->decoded, __ATOMIC_ACQUIRE);
   bool kept = d != NULL;
@@ -400,10 +486,8 @@ lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *s
     LM_TRY(decode(s, item, &d));
     kept = keep(s, item, d);
   }
-  lm_rng rng = lm_rng_make(s->options.seed,
-                           lm_mix(lm_hash_name("augment"),
-                                  lm_mix((uint64_t)epoch, (uint64_t)i)));
-  lm_status status = cut(s, d, &rng, scratch, image, mask, vessel_mask);
+  lm_status status = cut(s, d, lm_mix((uint64_t)epoch, (uint64_t)i), scratch, image, mask,
+                         vessel_mask);
   if (status != LM_OK && item->image) lm_error_prefix("%s", item->image);
   if (!kept) free_decoded(d);
   return status;

@@ -44,7 +44,7 @@ typedef struct lm_samples {
 
 /* A worker's buffers. */
 typedef struct lm_scratch {
-  uint8_t *image, *mask; /* [size, size] */
+  uint8_t *image, *mask, *moved; /* [size, size] */
 } lm_scratch;
 
 lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options);

@@ -299,7 +299,8 @@ function TestFolder.test_mask_of_another_size()
   local source = pictures("sizes", 2, true)
   image.save(source.masks .. "/a02.pgm", noise(5, 6, 1))
   local loader <close> = lumen.data.loader { source = source, batch = 2, size = 8 }
-  fails("masks/a02.pgm: the mask is 5 x 6 but its image 22 x 28", loader:epoch(1))
+  fails("masks/a02.pgm: the mask is 5 x 6 but its image " .. source.images .. "/a02.png is 22 x 28",
+    loader:epoch(1))
 end
 
 function TestFolder.test_values_of_masks()
