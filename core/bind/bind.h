@@ -26,6 +26,11 @@ lm_tensor *lm_test_tensor(lua_State *L, int index);
  * stack top as a new handle when a copy was needed, else the same handle pushed again. */
 lm_tensor *lm_check_host(lua_State *L, int index, lm_dtype dtype);
 
+/* Element i of an array, and the text of a tensor (print.c): `x` describes it, `t` holds its
+ * elements on the CPU. The text is pushed. */
+double lm_number_at(lm_dtype dtype, const void *data, int64_t i);
+void lm_push_text(lua_State *L, const lm_tensor *x, const lm_tensor *t);
+
 /* New tensor on the CPU, pushed. */
 lm_tensor *lm_new_tensor(lua_State *L, lm_dtype dtype, int ndim, const int64_t *shape);
 
@@ -89,6 +94,8 @@ struct lm_loader;
 lm_status lm_add_coco(lua_State *L, int index, struct lm_loader *l);
 void lm_bind_profile(lua_State *L); /* profile.c: profiler */
 void lm_bind_docs(lua_State *L);    /* docs.c: bound */
+void lm_bind_interrupt(lua_State *L); /* interrupt.c: _interrupt */
+void lm_bind_edit(lua_State *L);    /* edit.c: _edit */
 /* Push core[name], made as an empty table if it is not there; core is at `core_index`. */
 void lm_subtable(lua_State *L, int core_index, const char *name);
 
@@ -108,6 +115,16 @@ struct lm_handle {
  * results pushed. */
 int lm_call_op(lua_State *L, const lm_op *op, int first);
 void lm_push_op(lua_State *L, const lm_op *op); /* the function */
+
+/* Limit the memory of a Lua state that is the program's own. */
+void lm_limit_lua(lua_State *L);
+
+/* Ctrl-C (interrupt.c): catch it for this state, the program's own; was it pressed since the
+ * last command; forget it; an operation has reported it. */
+void lm_interrupt_open(lua_State *L);
+bool lm_interrupt_pressed(void);
+void lm_interrupt_begin(lua_State *L);
+void lm_interrupt_taken(lua_State *L);
 
 int luaopen_lumen_core(lua_State *L);
 

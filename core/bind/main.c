@@ -1,38 +1,11 @@
-/* main.c: the program. It sets up a Lua state and hands the arguments to lumen.cli; Ctrl-C
- * stops the running computation, a second one within a second ends the program. */
+/* main.c: the program. It sets up a Lua state and hands the arguments to lumen.cli. */
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bind/bind.h"
 #include "bind/paths.h"
-
-static lua_State *running;
-
-static void stop_hook(lua_State *L, lua_Debug *ar)
-{
-  (void)ar;
-  lua_sethook(L, NULL, 0, 0);
-  lm_interrupted = 0;
-  luaL_error(L, "interrupted");
-}
-
-static void on_interrupt(int signal_number)
-{
-  static time_t last;
-  time_t now = time(NULL);
-  if (now - last <= 1) {
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
-  }
-  last = now;
-  lm_interrupted = 1;
-  if (running)
-    lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1000);
-}
 
 static int handler(lua_State *L)
 {
@@ -45,6 +18,7 @@ static int start(lua_State *L)
 {
   const char *binary = lua_touserdata(L, 1);
   luaL_openlibs(L);
+  lm_interrupt_open(L);
   lm_set_paths(L, binary);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "lumen.cli");
@@ -69,8 +43,7 @@ int main(int argc, char **argv)
     fputs("lumen: out of memory\n", stderr);
     return 1;
   }
-  running = L;
-  signal(SIGINT, on_interrupt);
+  lm_limit_lua(L);
   lua_pushcfunction(L, handler);
   lua_pushcfunction(L, start);
   lua_pushlightuserdata(L, binary);
@@ -84,7 +57,8 @@ int main(int argc, char **argv)
     code = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : 0;
   } else {
     fflush(stdout);
-    fprintf(stderr, "lumen: %s\n", lua_tostring(L, -1));
+    const char *message = lua_tostring(L, -1);
+    fprintf(stderr, "lumen: %s\n", message ? message : "error");
   }
   lua_close(L);
   return code;

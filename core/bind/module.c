@@ -27,6 +27,8 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_data(L);
   lm_bind_profile(L);
   lm_bind_docs(L);
+  lm_bind_interrupt(L);
+  lm_bind_edit(L);
   return 1;
 }
 

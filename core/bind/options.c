@@ -7,6 +7,7 @@
 int lm_raise(lua_State *L)
 {
   const lm_error *e = lm_last_error();
+  if (e->kind == LM_ERR_INTERRUPT) lm_interrupt_taken(L);
   luaL_where(L, 1);
   lua_pushstring(L, e->message);
   if (e->hint[0]) lua_pushfstring(L, "\nhint: %s", e->hint);

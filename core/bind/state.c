@@ -297,6 +297,34 @@ void lm_check_soft_limit(lua_State *L)
   soft_limit = next > ((size_t)256 << 20) ? next : (size_t)256 << 20;
 }
 
+/* Memory of the program's Lua state: half of what tensors may have, so that a giant string is
+ * an error and not the end of the process. */
+static struct { size_t held, limit; } lua_memory;
+
+static void *lua_allocate(void *user, void *block, size_t from, size_t to)
+{
+  (void)user;
+  if (!block) from = 0; /* then it is the kind of the object */
+  if (to == 0) {
+    free(block);
+    lua_memory.held -= from;
+    return NULL;
+  }
+  size_t limit = lua_memory.limit;
+  if (to > from && limit > 0 && (to - from > limit || lua_memory.held > limit - (to - from)))
+    return NULL;
+  void *moved = realloc(block, to);
+  if (moved) lua_memory.held += to - from;
+  return moved;
+}
+
+void lm_limit_lua(lua_State *L)
+{
+  lua_memory.held = (size_t)lua_gc(L, LUA_GCCOUNT) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB);
+  lua_memory.limit = lm_device_cpu()->limit / 2;
+  lua_setallocf(L, lua_allocate, NULL);
+}
+
 static void set_number(lua_State *L, const char *name, size_t v)
 {
   lua_pushinteger(L, (lua_Integer)v);
@@ -353,8 +381,8 @@ static int core_empty_cache(lua_State *L)
 
 LM_DOC(core_memory_limit,
        "bytes: int, device: str = cpu -> int\n"
-       "Sets the most that tensors may take (0: no limit) and returns what it was; beyond "
-       "it an allocation is an error and not the end of the process. It starts at 90 % of "
+       "Sets the most that tensors may take (0: no limit) and returns what it was; with device "
+       "lua, what the program's own tables and strings may take. Beyond it an allocation is an error and not the end of the process. It starts at 90 % of "
        "what the machine or its cgroup has.\n"
        "> before = lumen.memory_limit(1 << 30)\n"
        "> (pcall(lumen.zeros, 1 << 30))\n"
@@ -366,6 +394,11 @@ static int core_memory_limit(lua_State *L)
   lm_device *d;
   lua_Integer bytes = luaL_checkinteger(L, 1);
   luaL_argcheck(L, bytes >= 0, 1, "bytes, or 0 for none");
+  if (strcmp(luaL_optstring(L, 2, "cpu"), "lua") == 0) {
+    lua_pushinteger(L, (lua_Integer)lua_memory.limit);
+    lua_memory.limit = (size_t)bytes;
+    return 1;
+  }
   lm_check(L, lm_device_get(luaL_optstring(L, 2, "cpu"), &d));
   lua_pushinteger(L, (lua_Integer)d->limit);
   d->limit = (size_t)bytes;

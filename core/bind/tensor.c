@@ -115,23 +115,11 @@ static int handle_release(lua_State *L)
 
 /* ---- numbers in and out ---- */
 
-static double get_number(lm_dtype dtype, const void *data, int64_t i)
-{
-  switch (dtype) {
-    case LM_F32: return (double)((const float *)data)[i];
-    case LM_F64: return ((const double *)data)[i];
-    case LM_BF16: return (double)lm_bf16_to_f32(((const lm_bf16 *)data)[i]);
-    case LM_I32: return ((const int32_t *)data)[i];
-    case LM_U8: return ((const uint8_t *)data)[i];
-    default: return (double)((const int64_t *)data)[i];
-  }
-}
-
 static void push_number(lua_State *L, lm_dtype dtype, const void *data, int64_t i)
 {
   if (dtype == LM_I64) lua_pushinteger(L, ((const int64_t *)data)[i]);
-  else if (lm_dtype_is_float(dtype)) lua_pushnumber(L, get_number(dtype, data, i));
-  else lua_pushinteger(L, (lua_Integer)get_number(dtype, data, i));
+  else if (lm_dtype_is_float(dtype)) lua_pushnumber(L, lm_number_at(dtype, data, i));
+  else lua_pushinteger(L, (lua_Integer)lm_number_at(dtype, data, i));
 }
 
 static void put_number(lua_State *L, lm_dtype dtype, void *data, int64_t i, int index)
@@ -602,26 +590,6 @@ static int method_zero_grad(lua_State *L)
 
 /* ---- printing ---- */
 
-enum { SHOWN = 12 };
-
-/* The first elements of a CPU tensor in row-major order, wherever they lie. */
-static void add_values(luaL_Buffer *b, const lm_tensor *t)
-{
-  char number[40];
-  int64_t n = lm_numel(t), shown = lm_min64(n, SHOWN);
-  for (int64_t i = 0; i < shown; i++) {
-    int64_t rest = i, at = 0;
-    for (int d = t->ndim - 1; d >= 0; d--) {
-      at += rest % t->shape[d] * t->stride[d];
-      rest /= t->shape[d];
-    }
-    double v = get_number(t->dtype, lm_data(t), at);
-    snprintf(number, sizeof number, i ? ", %.5g" : "%.5g", v);
-    luaL_addstring(b, number);
-  }
-  if (n > shown) luaL_addstring(b, ", ...");
-}
-
 static int meta_tostring(lua_State *L)
 {
   lm_handle *h = luaL_checkudata(L, 1, CLASS);
@@ -631,13 +599,7 @@ static int meta_tostring(lua_State *L)
   }
   lm_tensor *t = h->tensor;
   if (t->device->kind != LM_CPU) t = lm_check_host(L, 1, LM_DTYPE_COUNT);
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  luaL_addstring(&b, lm_describe(h->tensor));
-  luaL_addstring(&b, " {");
-  add_values(&b, t);
-  luaL_addstring(&b, "}");
-  luaL_pushresult(&b);
+  lm_push_text(L, h->tensor, t);
   return 1;
 }
 

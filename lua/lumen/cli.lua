@@ -4,7 +4,8 @@ local core = require "lumen.core"
 local options = require "lumen.options"
 
 local usage = [[
-usage: lumen                          interactive prompt (-i: also when input is a pipe)
+usage: lumen                          interactive prompt, or lines from a pipe
+       lumen -i [file.lua ...]        the same, after running the file
        lumen file.lua [key=value ...] run a Lua file; a recipe it returns is run
        lumen file.lua --help          the recipe's options
        lumen -e 'chunk'               run a chunk of Lua
@@ -18,82 +19,10 @@ local function version()
     :format(b.version, b.arch, b.compiler, b.blas, b.blas_core, core.threads())
 end
 
--- Globals of the prompt and of -e: lumen and the helpers; assigning makes a global, reading
--- an unknown one is an error with a suggestion.
-local function environment()
-  local lumen = require "lumen.init"
-  local known = { lumen = lumen }
-  local helpers = { "help", "recipe", "show", "plot", "hist", "explore", "profile" } -- lumen's own
-  for _, name in ipairs(helpers) do known[name] = true end
-  setmetatable(_G, { __index = function(_, name)
-    if known[name] == true then known[name] = lumen[name] end
-    if known[name] then return known[name] end
-    local names = { "lumen", table.unpack(helpers) }
-    for key in next, _G do names[#names + 1] = tostring(key) end
-    table.sort(names)
-    local near = options.nearest(tostring(name), names)
-    error(("there is no global '%s'%s"):format(tostring(name),
-      near and ("\nhint: did you mean %s?"):format(near) or ""), 2)
-  end })
-end
-
+-- The errors of the program: those with a message of their own, and texts.
 local function message_of(e)
   if type(e) == "table" and e.message then return e.message end
   return tostring(e)
-end
-
-local function print_results(n, ...)
-  if n > 0 then print(...) end
-end
-
--- A chunk as an expression if it is one, else as statements. Nil and "more" when the text is
--- the beginning of something.
-local function compile(text)
-  local chunk = load("return " .. text, "=prompt", "t")
-  if chunk then return chunk end
-  local message
-  chunk, message = load(text, "=prompt", "t")
-  if not chunk and message:match("<eof>$") then return nil, "more" end
-  return chunk, message
-end
-
-local function run_chunk(chunk)
-  local result = table.pack(xpcall(chunk, function(e)
-    return type(e) == "table" and e or tostring(e)
-  end))
-  if not result[1] then
-    io.stderr:write(message_of(result[2]), "\n")
-    return false
-  end
-  print_results(result.n - 1, table.unpack(result, 2, result.n))
-  return true
-end
-
--- Reads lines until the input ends; goes on after errors.
-local function prompt(visible)
-  environment()
-  local pending
-  while true do
-    if visible then
-      io.stdout:write(pending and ">> " or "> ")
-      io.stdout:flush()
-    end
-    local line = io.read("L")
-    if not line then break end
-    local text = pending and pending .. line or line
-    local chunk, why = compile(text)
-    pending = nil
-    if chunk then
-      run_chunk(chunk)
-    elseif why == "more" then
-      pending = text
-    else
-      io.stderr:write(why, "\n")
-    end
-  end
-  if pending then io.stderr:write("the input ends inside a statement\n") end
-  if visible then io.stdout:write("\n") end
-  return 0
 end
 
 -- key=value pairs for a recipe, from arguments `first` on; "help" when asked for.
@@ -134,9 +63,11 @@ end
 
 local function dispatch(args)
   local first = args[1]
-  if not first then return prompt(true) end
-  if first == "-i" then return prompt(true) end
-  if first == "--version" then
+  if not first then return require("lumen.prompt").loop() end
+  if first == "-i" then
+    if args[2] then run_file { table.unpack(args, 2) } end
+    return require("lumen.prompt").loop()
+  elseif first == "--version" then
     io.stdout:write(version())
     return 0
   elseif first == "--help" or first == "-h" then
@@ -147,7 +78,7 @@ local function dispatch(args)
       io.stderr:write(usage)
       return 2
     end
-    environment()
+    require("lumen.prompt").environment()
     local chunk, message = load(args[2], "=-e", "t")
     if not chunk then error(message, 0) end
     chunk(table.unpack(args, 3))

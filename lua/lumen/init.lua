@@ -10,6 +10,7 @@ local parts = {
   schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe", run = "lumen.run",
   gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
   show = "lumen.show", explore = "lumen.explore", help = "lumen.help",
+  inspect = "lumen.inspect",
 }
 
 -- Functions that stand at the top though they live in a part.
@@ -34,7 +35,11 @@ local function unknown(name)
     near and ("\nhint: did you mean %s?"):format(near) or ""), 3)
 end
 
+-- The program finds this file under both names; it is one module.
+package.loaded["lumen"], package.loaded["lumen.init"] = lumen, lumen
+
 return setmetatable(lumen, {
+  parts = parts, functions = functions, -- for Tab
   __index = function(_, name)
     local value = core[name]
     if parts[name] then value = require(parts[name]) end

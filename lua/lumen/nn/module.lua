@@ -39,6 +39,7 @@ local function class(name, parent)
   cls.__index = cls
   cls.__newindex = newindex
   cls.__name = name
+  cls.__tostring = function(self) return require("lumen.inspect").module(self) end
   cls.__call = function(self, ...)
     if not rawget(self, "_filled") then self:initialize() end
     return self:forward(...)
