@@ -23,11 +23,20 @@ local data = { loader = core.data.loader, count = dataset.count }
 --   vessel
 function data.coco(path) return core.data.coco(path) end
 
--- Usual input normalisation: the statistics of ImageNet.
+-- Means of ImageNet's channels: the usual input normalisation.
+--   > lumen.data.mean
+--   {0.485, 0.456, 0.406}
 data.mean = { 0.485, 0.456, 0.406 }
+
+-- Standard deviations of ImageNet's channels.
+--   > lumen.data.std
+--   {0.229, 0.224, 0.225}
 data.std = { 0.229, 0.224, 0.225 }
 
 -- Where what is made of image files is kept: $XDG_CACHE_HOME/lumen, else ~/.cache/lumen.
+--   > folder = lumen.data.cache()
+--   > folder:match("[^/]*$")
+--   lumen
 function data.cache()
   local home = os.getenv("XDG_CACHE_HOME")
   if not home or home == "" then home = (os.getenv("HOME") or "/tmp") .. "/.cache" end
@@ -87,6 +96,8 @@ end
 
 -- What dataset.find says of a name or a folder (options root, held_out). A name is that of a dataset before it is that
 -- of a folder; without root it is looked for in the folder where the program was started.
+--   > lumen.data.locate("phantom", {}).set.name
+--   phantom
 function data.locate(name, o)
   if is_dataset(name) then
     local set, root = data.dataset(name), o.root or ""
@@ -118,7 +129,7 @@ end
 -- made images are not made smaller than that), run (its env.json shall say what was used).
 --   > local source, subset = lumen.data.source("phantom", { split = "test", count = 3 })
 --   > source.kind, subset.shape[1]
---   phantom	3
+--   phantom  3
 function data.source(name, o)
   local found, count = data.locate(name, o), o.count or 0
   if found.set.source then

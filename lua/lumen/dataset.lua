@@ -33,6 +33,11 @@ function dataset.is_image(name)
 end
 
 -- Number of image files in a folder.
+--   > folder = os.tmpname() .. ".d"
+--   > lumen.fs.mkdir(folder)
+--   > lumen.image.save(folder .. "/a.png", lumen.rand(8, 8))
+--   > lumen.data.count(folder)
+--   1
 function dataset.count(folder)
   local n = 0
   for _, name in ipairs(core.fs.list(folder)) do

@@ -1,7 +1,3 @@
--- lumen.gradcheck(fn, inputs, options): compares the gradients of fn(inputs...) with central
--- differences, in f64. fn returns one tensor or several; each is summed with fixed pseudo-
--- random weights. Returns true or raises with the first value that differs.
--- options: eps = 1e-6, tol = 1e-5 (relative to the largest gradient, at least 1).
 local core = require "lumen.core"
 
 -- Weights in [0.5, 1.5), a function of the position only.
@@ -25,6 +21,12 @@ end
 
 local function flat(x) return x:contiguous():reshape({ -1 }) end
 
+-- Compares the gradients of fn(inputs...) with central differences, in f64; fn returns one
+-- tensor or several, each is summed with fixed pseudo-random weights. Returns true, or raises
+-- with the first value that differs. options: eps = 1e-6, tol = 1e-5 (relative to the largest
+-- gradient, at least 1).
+--   > lumen.gradcheck(function(x) return x:tanh() end, { lumen.randn(2, 3) })
+--   true
 return function(fn, inputs, options)
   local eps = options and options.eps or 1e-6
   local tol = options and options.tol or 1e-5

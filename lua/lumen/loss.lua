@@ -23,6 +23,9 @@ end
 -- mask: what lumen.masking returned, or f32 [N, L] with 1 = masked. Mean squared error over
 -- masked patches only; norm_pix (default true): targets normalised by each patch's own mean
 -- and unbiased variance.
+--   > pred, image, mask = lumen.zeros(1, 4, 8 * 8 * 3), lumen.ones(1, 3, 16, 16), lumen.tensor{{1, 1, 0, 0}}
+--   > lumen.loss.masked_mse(pred, image, mask, { norm_pix = false }):item()
+--   1.0
 function loss.masked_mse(pred, image, mask, options)
   local patch = patch_of("masked_mse", pred, image)
   if type(mask) == "table" then mask = mask.mask end
@@ -44,12 +47,17 @@ function loss.masked_l1(pred, image, mask)
 end
 
 -- Binary cross-entropy of logits against targets in [0, 1], mean over all elements.
+--   > lumen.loss.bce_with_logits(lumen.tensor{0, 5}, lumen.tensor{1, 1}):item()
+--   0.34993
 function loss.bce_with_logits(logits, target, options)
   return core.bce_with_logits(logits, target, nil, options)
 end
 
 -- 1 - (2 sum(p t) + smooth) / (sum p + sum t + smooth), p = sigmoid(logits). Per sample and
 -- averaged; options.batch = true: one Dice over the whole batch. smooth = 1e-5.
+--   > logits, target = lumen.tensor{{9, -9}}, lumen.tensor{{1, 1}}
+--   > lumen.loss.dice(logits, target):item()
+--   0.33333
 function loss.dice(logits, target, options)
   local smooth = options and options.smooth or 1e-5
   local p = logits:sigmoid()
@@ -61,9 +69,13 @@ function loss.dice(logits, target, options)
 end
 
 -- Mean squared error, mean over all elements.
+--   > lumen.loss.mse(lumen.tensor{1, 2}, lumen.tensor{0, 0}):item()
+--   2.5
 function loss.mse(x, target) return core.mean(core.square(x - target)) end
 
 -- Mean of d^2 / 2 where |d| < 1, else |d| - 1/2; d = x - target.
+--   > lumen.loss.smooth_l1(lumen.tensor{0.5, 3}, lumen.tensor{0, 0}):item()
+--   1.3125
 function loss.smooth_l1(x, target)
   local d = core.abs(x - target)
   return core.mean(core.where(core.lt(d, 1), d * d * 0.5, d - 0.5))
@@ -71,6 +83,9 @@ end
 
 -- Dice of a softmax over classes: logits [N, C, H, W], target i64 [N, H, W]; sums over the
 -- batch and all pixels, mean over the classes (background included). smooth = 1e-5.
+--   > logits = lumen.tensor{{{{9, 0}}, {{0, 9}}}}
+--   > lumen.loss.dice_multiclass(logits, lumen.tensor({{{0, 1}}}, { dtype = "i64" })):item() < 0.001
+--   true
 function loss.dice_multiclass(logits, target, options)
   local smooth = options and options.smooth or 1e-5
   local p = logits:softmax({ dim = 2 })
@@ -82,6 +97,10 @@ function loss.dice_multiclass(logits, target, options)
 end
 
 -- The segmentor's loss: half cross-entropy, half Dice over the whole batch.
+--   > logits, target = lumen.randn(2, 1, 8, 8), lumen.rand(2, 1, 8, 8):gt(0.5):to("f32")
+--   > loss = lumen.loss.bce_dice(logits, target, { bce = 0.5 })
+--   > loss.shape
+--   {}
 function loss.bce_dice(logits, target, options)
   local share = options and options.bce or 0.5
   return share * loss.bce_with_logits(logits, target)
@@ -96,6 +115,10 @@ local function erode(x) return core.minimum(-pool(-x, 3, 1), -pool(-x, 1, 3)) en
 local function opened(x) return pool(erode(x), 3, 3) end
 
 -- Differentiable skeleton of probabilities [N, 1, H, W] (Shit et al. 2021).
+--   > x = lumen.zeros(1, 1, 5, 7)
+--   > x:slice(3, 2, 4):fill_(1)
+--   > lumen.loss.soft_skeleton(x, 3):sum():item()
+--   7.0
 function loss.soft_skeleton(x, iterations)
   local skeleton = (x - opened(x)):relu()
   for _ = 1, iterations do
@@ -107,6 +130,11 @@ function loss.soft_skeleton(x, iterations)
 end
 
 -- 1 - soft clDice over the whole batch. options: iterations = 10, smooth = 1.
+--   > target = lumen.rand(1, 1, 16, 16):gt(0.7):to("f32")
+--   > good = lumen.loss.soft_cldice((target - 0.5) * 20, target):item()
+--   > bad = lumen.loss.soft_cldice((0.5 - target) * 20, target):item()
+--   > good < bad
+--   true
 function loss.soft_cldice(logits, target, options)
   local iterations = options and options.iterations or 10
   local smooth = options and options.smooth or 1
@@ -120,6 +148,12 @@ end
 
 -- VasoMIM's consistency: the frozen segmentor must see in the reconstruction [N, 3, H, W]
 -- the vessels (probabilities [N, 1, H, W], no gradient) that it saw in the image.
+--   > segmentor = lumen.models.unext {}
+--   > segmentor:eval():freeze()
+--   > image = lumen.randn(1, 3, 32, 32)
+--   > vessels = segmentor(image):sigmoid()
+--   > lumen.loss.anatomical_consistency(segmentor, image, vessels).shape
+--   {}
 function loss.anatomical_consistency(segmentor, image, vessels)
   return core.bce_with_logits(segmentor(image), vessels:detach())
 end

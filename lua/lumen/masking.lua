@@ -27,7 +27,7 @@ local masking = {}
 -- How many of L patches are kept and masked, and how many masked ones the guide chooses.
 -- The products are truncated in double precision, as in the published code.
 --   > print(lumen.masking.counts(196, 0.75, 0.25))
---   49	147	36
+--   49  147  36
 function masking.counts(length, ratio, share)
   local keep = math.tointeger(length * (1 - ratio) // 1)
   local masked = length - keep
@@ -62,7 +62,7 @@ end
 -- those with lower numbers): the last step of most maskings.
 --   > local m = lumen.masking.hide(lumen.tensor { { 5, 1, 7, 3 } }, 0.5)
 --   > print(m.masked:totable()[1][1], m.masked:totable()[1][2])
---   0	2
+--   0  2
 function masking.hide(score, ratio)
   local keep, masked = masking.counts(score.shape[2], ratio, 0)
   return core.no_grad(function()
@@ -90,7 +90,7 @@ end
 --   > local weight = lumen.tensor { { 0, 0, 3, 1 } }
 --   > local m = lumen.masking.hide(lumen.masking.lottery(weight, { stream = "m" }), 0.5)
 --   > print(m.mask:totable()[1][3], m.mask:totable()[1][4])
---   1.0	1.0
+--   1.0  1.0
 function masking.lottery(weight, rng)
   local n, length = weight.shape[1], weight.shape[2]
   return core.no_grad(function()
@@ -237,7 +237,7 @@ end
 --   > o.rng = { stream = "m" }
 --   > local hidden = lumen.masking.hardest(nil, o).masked:totable()[1]
 --   > print(hidden[1], hidden[2])
---   1	3
+--   1  3
 function masking.hardest(guide, o)
   local n, length = begin("hardest", guide, o)
   local score = value_of(o.errors) or masking.weights(guide, o.grid)
@@ -256,7 +256,7 @@ end
 --   > o.attention = lumen.tensor { { 0, 1, 1, 0 } }
 --   > local hidden = lumen.masking.attention(nil, o).masked:totable()[1]
 --   > print(hidden[1], hidden[2])
---   1	2
+--   1  2
 function masking.attention(guide, o)
   begin("attention", guide, o)
   local weight = value_of(o.attention)
@@ -267,10 +267,19 @@ function masking.attention(guide, o)
 end
 
 -- Names, in the order of the documentation.
+--   > table.concat(lumen.masking.names, " ")
+--   random guided block grid hardest attention
 masking.names = { "random", "guided", "block", "grid", "hardest", "attention" }
+
+-- The names as one text, for messages.
+--   > lumen.masking.list
+--   random, guided, block, grid, hardest, attention
 masking.list = table.concat(masking.names, ", ")
 
 -- Maskings that look at the guide; files are taken to.
+--   > lumen.masking.uses_guide "guided", lumen.masking.uses_guide "random"
+--   true
+--   false
 function masking.uses_guide(name) return name == "guided" or name:match("%.lua$") ~= nil end
 
 local origin = setmetatable({}, { __mode = "k" }) -- function -> name or file

@@ -30,7 +30,11 @@ local function same_size(pred, truth)
   if a ~= b then error(("metrics: pred is %s but truth is %s"):format(a, b), 3) end
 end
 
--- { tp, fp, fn, tn } as numbers.
+-- Pixels of two masks of one shape: { tp =, fp =, fn =, tn = }, as numbers. Raises when the
+-- shapes differ.
+--   > pred, truth = lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 1, 0}
+--   > lumen.metrics.counts(pred, truth)
+--   {fn = 1.0, fp = 1.0, tn = 1.0, tp = 1.0}
 function metrics.counts(pred, truth)
   same_size(pred, truth)
   local p, t = binary(pred), binary(truth)
@@ -42,46 +46,62 @@ local function ratio(a, b) return b == 0 and nan or a / b end
 
 local function dice_of(c) return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn) end
 
+-- Dice coefficient 2 |A n B| / (|A| + |B|), 0 to 1; NaN when both masks are empty.
+--   > pred, truth = lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0}
+--   > lumen.metrics.dice(pred, truth)
+--   0.66667
 function metrics.dice(pred, truth)
   return dice_of(metrics.counts(pred, truth))
 end
 
+-- Intersection over union |A n B| / |A u B|; NaN when both masks are empty.
+--   > lumen.metrics.iou(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
+--   0.5
 function metrics.iou(pred, truth)
   local c = metrics.counts(pred, truth)
   return ratio(c.tp, c.tp + c.fp + c.fn)
 end
 
+-- Share of the true pixels that were found, tp / (tp + fn); NaN when truth is empty.
+--   > lumen.metrics.sensitivity(lumen.tensor{1, 0, 0}, lumen.tensor{1, 1, 0})
+--   0.5
 function metrics.sensitivity(pred, truth)
   local c = metrics.counts(pred, truth)
   return ratio(c.tp, c.tp + c.fn)
 end
 
+-- Share of the predicted pixels that are true, tp / (tp + fp); NaN when nothing was predicted.
+--   > lumen.metrics.precision(lumen.tensor{1, 1, 1}, lumen.tensor{1, 0, 0})
+--   0.33333
 function metrics.precision(pred, truth)
   local c = metrics.counts(pred, truth)
   return ratio(c.tp, c.tp + c.fp)
 end
 
+-- Share of the background that was left alone, tn / (tn + fp); NaN without background.
+--   > lumen.metrics.specificity(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
+--   0.66667
 function metrics.specificity(pred, truth)
   local c = metrics.counts(pred, truth)
   return ratio(c.tn, c.tn + c.fp)
 end
 
-function metrics.accuracy(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tp + c.tn, c.tp + c.tn + c.fp + c.fn)
-end
-
-function metrics.specificity(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tn, c.tn + c.fp)
-end
-
+-- Share of the pixels that are right, (tp + tn) / all.
+--   > lumen.metrics.accuracy(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
+--   0.75
 function metrics.accuracy(pred, truth)
   local c = metrics.counts(pred, truth)
   return ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
 end
 
 -- Centre-line Dice (Shit et al. 2021) with Zhang-Suen skeletons. 0 when both parts are 0.
+--   > line = lumen.zeros(9, 9)
+--   > line:slice(1, 5, 5):fill_(1)
+--   > thick = lumen.zeros(9, 9)
+--   > thick:slice(1, 4, 6):fill_(1)
+--   > lumen.metrics.cldice(thick, line), lumen.metrics.dice(thick, line)
+--   0.93333
+--   0.5
 function metrics.cldice(pred, truth)
   same_size(pred, truth)
   local p, t = plane(binary(pred)), plane(binary(truth))
@@ -127,7 +147,13 @@ local function sum_of(list)
   return sum
 end
 
--- Hausdorff distance. NaN when a mask is empty, as for the two below.
+-- Hausdorff distance in pixels: the largest distance from a surface pixel of one mask to the
+-- other's surface. NaN when a mask is empty, as for the two below.
+--   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
+--   > a:slice(2, 1, 2):fill_(1)
+--   > b:slice(2, 2, 5):fill_(1)
+--   > lumen.metrics.hd(a, b)
+--   3.0
 function metrics.hd(pred, truth)
   local a, b = surface_distances(pred, truth)
   if #a == 0 or #b == 0 then return nan end
@@ -136,6 +162,11 @@ end
 
 -- 95th percentile of the surface distances: of both directions together (pooled = true, the
 -- default, as in medpy), or the larger of the two directions' (pooled = false, as in MONAI).
+--   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
+--   > a:slice(2, 1, 2):fill_(1)
+--   > b:slice(2, 2, 5):fill_(1)
+--   > lumen.metrics.hd95(a, b)
+--   2.75
 function metrics.hd95(pred, truth, o)
   local a, b = surface_distances(pred, truth)
   if #a == 0 or #b == 0 then return nan end
@@ -145,6 +176,11 @@ end
 
 -- Average symmetric surface distance: the mean of the two directions' means (default, as in
 -- medpy), or the mean over all distances of both (pooled = true).
+--   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
+--   > a:slice(2, 1, 2):fill_(1)
+--   > b:slice(2, 2, 5):fill_(1)
+--   > lumen.metrics.assd(a, b)
+--   1.0
 function metrics.assd(pred, truth, o)
   local a, b = surface_distances(pred, truth)
   if #a == 0 or #b == 0 then return nan end
@@ -157,6 +193,10 @@ end
 -- Mean of per-image values. `empty` says what a NaN counts: "skip" leaves it out (distances
 -- need that), a number counts as that; the default is 1 where both masks are empty and 0 where
 -- one is. rows: list of { value, both_empty }. NaN when nothing is left.
+--   > rows = { {0.8, false}, {0 / 0, true}, {0 / 0, false} } -- both empty, one empty
+--   > lumen.metrics.average(rows), lumen.metrics.average(rows, "skip")
+--   0.6
+--   0.8
 function metrics.average(rows, empty)
   local sum, count = 0, 0
   for _, row in ipairs(rows) do
@@ -174,6 +214,12 @@ function metrics.average(rows, empty)
 end
 
 -- Per-image dice and cldice of masks pred, truth [N, 1, H, W]. Appends to `into` = { dice = rows, cldice = rows }.
+--   > rows = { dice = {}, cldice = {} }
+--   > mask = lumen.ones(2, 1, 8, 8)
+--   > lumen.metrics.collect(rows, mask, mask)
+--   > #rows.dice, lumen.metrics.average(rows.dice)
+--   2
+--   1.0
 function metrics.collect(into, pred, truth)
   for i = 1, pred.shape[1] do
     local p, t = plane(pred:select(1, i)), plane(truth:select(1, i))

@@ -19,6 +19,8 @@ local function layer_of(name, depth)
 end
 
 -- Learning-rate factors of layer-wise decay: decay ^ (depth + 1 - layer).
+--   > lumen.optim.layer_scale("blocks.0.attn.qkv.weight", 12, 0.75)
+--   0.031676
 local function layer_scale(name, depth, decay)
   return decay ^ (depth + 1 - layer_of(name, depth))
 end
@@ -83,6 +85,14 @@ end
 -- One update with learning rate lr and gradients times `scale` (1 / accumulated batches);
 -- then gradients are gone. Returns the L2 norm of the scaled gradient and whether the update
 -- was made: with a non-finite norm it is left out.
+--   > w = lumen.tensor({1, 1}, { requires_grad = true })
+--   > opt = lumen.optim.sgd { { name = "w", tensor = w } }
+--   > w:mul(lumen.tensor{3, 4}):sum():backward()
+--   > norm, done = opt:step(0.1)
+--   > norm, done, w:detach()
+--   5.0
+--   true
+--   f32 [2] {0.7, 0.6}
 function Optimizer:step(lr, scale)
   scale = scale or 1
   local all = {}
@@ -107,6 +117,15 @@ function Optimizer:step(lr, scale)
   return norm, finite
 end
 
+-- Updates one group of parameters; what step calls once the gradients are known to be finite.
+--   > w = lumen.tensor({1, 1}, { requires_grad = true })
+--   > opt = lumen.optim.sgd { { name = "w", tensor = w } }
+--   > opt.steps = 1
+--   > lumen.no_grad(function()
+--   >   opt:update(opt.groups[1], { w:detach() }, { lumen.ones(2) }, { { lumen.zeros(2) } }, 0.5, 1)
+--   > end)
+--   > w:detach()
+--   f32 [2] {0.5, 0.5}
 function Optimizer:update(group, params, grads, state, lr, scale)
   local o = self.options
   if self.kind == "sgd" then
@@ -124,7 +143,11 @@ function Optimizer:update(group, params, grads, state, lr, scale)
   end
 end
 
--- name -> tensor, for lumen.save; the number of steps travels beside it.
+-- The moments, name -> tensor, for lumen.save; the number of steps, opt.steps, travels beside
+-- it.
+--   > opt = lumen.optim.adamw(lumen.nn.Linear(2, 1))
+--   > opt:state_dict()["exp_avg.weight"].shape
+--   {1, 2}
 function Optimizer:state_dict()
   local state = {}
   for _, p in ipairs(self.parameters) do
@@ -133,6 +156,11 @@ function Optimizer:state_dict()
   return state
 end
 
+-- Takes over moments and the number of steps; raises when one is missing.
+--   > a, b = lumen.optim.adamw(lumen.nn.Linear(2, 1)), lumen.optim.adamw(lumen.nn.Linear(2, 1))
+--   > b:load_state_dict(a:state_dict(), 7)
+--   > b.steps
+--   7
 function Optimizer:load_state_dict(state, steps)
   core.no_grad(function()
     for _, p in ipairs(self.parameters) do
@@ -150,20 +178,40 @@ end
 
 local optim = { layer_scale = layer_scale, Optimizer = Optimizer }
 
--- target: a module, or a list of { name =, tensor = }. options: beta1 = 0.9, beta2 = 0.999,
--- eps = 1e-8, weight_decay = 0 (never on tensors with fewer than two dimensions), clip (L2
--- norm, 0: off), layer_decay with depth (number of ViT blocks), group = function(parameter,
--- weight_decay, lr_scale) -> weight_decay, lr_scale.
+-- AdamW over a module, or over a list of { name =, tensor = }; returns an optim.Optimizer.
+-- options: beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0 (never on tensors with
+-- fewer than two dimensions), clip (L2 norm, 0: off), layer_decay with depth (number of ViT
+-- blocks), group = function(parameter, weight_decay, lr_scale) -> weight_decay, lr_scale.
+-- Loshchilov and Hutter 2019.
+--   > net = lumen.nn.Linear(2, 1):initialize(0)
+--   > opt = lumen.optim.adamw(net, { weight_decay = 0.05, beta2 = 0.95, clip = 1 })
+--   > for i = 1, 3 do
+--   >   loss = (net(lumen.ones(4, 2)) - 1):square():mean()
+--   >   loss:backward()
+--   >   opt:step(0.1)
+--   > end
+--   > loss:item() < 2
+--   true
 function optim.adamw(target, options)
   return make("adamw", target, options, { "exp_avg", "exp_avg_sq" })
 end
 
--- As adamw, with weight decay added to the gradient.
+-- As adamw, with weight decay added to the gradient (Kingma and Ba 2015).
+--   > opt = lumen.optim.adam(lumen.nn.Linear(2, 1))
+--   > opt.steps
+--   0
 function optim.adam(target, options)
   return make("adam", target, options, { "exp_avg", "exp_avg_sq" })
 end
 
--- options: momentum = 0, nesterov = false, weight_decay, clip, layer_decay.
+-- Stochastic gradient descent. options: momentum = 0, nesterov = false, weight_decay, clip,
+-- layer_decay.
+--   > net = lumen.nn.Linear(1, 1, { bias = false, weight_init = lumen.nn.fill.constant(1) })
+--   > opt = lumen.optim.sgd(net)
+--   > net(lumen.ones(1, 1)):sum():backward()
+--   > opt:step(0.1)
+--   > net.weight:item()
+--   0.9
 function optim.sgd(target, options)
   return make("sgd", target, options, { "momentum_buf" })
 end

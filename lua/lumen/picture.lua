@@ -3,16 +3,27 @@ local core = require "lumen.core"
 
 local picture = {}
 
+-- Means of ImageNet's channels, for denormalize.
+--   > lumen.picture.mean
+--   {0.485, 0.456, 0.406}
 picture.mean = { 0.485, 0.456, 0.406 }
+
+-- Standard deviations of ImageNet's channels, for denormalize.
+--   > lumen.picture.std
+--   {0.229, 0.224, 0.225}
 picture.std = { 0.229, 0.224, 0.225 }
 
 -- Values 0..1 (floats, clipped) or u8, [H, W] or [H, W, 3] -> u8.
+--   > lumen.picture.to_u8(lumen.tensor{{0, 0.5, 2}})
+--   u8 [1 x 3] {0, 128, 255}
 function picture.to_u8(x)
   if x.dtype == "u8" then return x:contiguous() end
   return ((x:to("f32"):clamp({ min = 0, max = 1 }) * 255):round()):to("u8"):contiguous()
 end
 
 -- A normalised image [3, H, W] (or [1, H, W]) -> u8 [H, W, 3].
+--   > lumen.picture.denormalize(lumen.zeros(3, 1, 2))
+--   u8 [1 x 2 x 3] {124, 116, 104, 124, 116, 104}
 function picture.denormalize(image)
   return core.no_grad(function()
     local mean = core.tensor(picture.mean):reshape({ 3, 1, 1 })
@@ -24,6 +35,8 @@ end
 local function channel(x, i) return x:select(3, i):to("f32") end
 
 -- u8 [H, W] or [H, W, 3] as u8 [H, W, 3].
+--   > lumen.picture.rgb(lumen.zeros({4, 6}, { dtype = "u8" })).shape
+--   {4, 6, 3}
 function picture.rgb(image)
   if #image.shape == 3 then return image end
   return core.stack({ image, image, image }, { dim = 3 })
@@ -63,6 +76,9 @@ function picture.text(text, size)
 end
 
 -- Put `image` u8 [H, W, 3] in the middle of a white one of height x width (not smaller).
+--   > image = lumen.zeros({2, 2, 3}, { dtype = "u8" })
+--   > lumen.picture.frame(image, 4, 4):select(3, 1)
+--   u8 [4 x 4] {255, 255, 255, 255, 255, 0, 0, 255, 255, 0, 0, 255, ...}
 function picture.frame(image, height, width)
   local down, right = height - image.shape[1], width - image.shape[2]
   return core.pad(image, { pads = { 0, 0, right // 2, right - right // 2,
@@ -70,6 +86,9 @@ function picture.frame(image, height, width)
 end
 
 -- Tint image u8 where mask (0..1 [H, W]) is set. color: {r, g, b} 0..255, default green.
+--   > image = lumen.zeros({1, 2}, { dtype = "u8" })
+--   > lumen.picture.overlay(image, lumen.tensor{{0, 1}}, { 255, 0, 0 }, 1)
+--   u8 [1 x 2 x 3] {0, 0, 0, 255, 0, 0}
 function picture.overlay(image, mask, color, strength)
   color, strength = color or { 0, 220, 60 }, strength or 0.6
   return core.no_grad(function()
@@ -84,6 +103,9 @@ function picture.overlay(image, mask, color, strength)
 end
 
 -- Agreement of two masks on the image: green both, red only predicted, blue only true.
+--   > image = lumen.zeros({1, 3}, { dtype = "u8" })
+--   > lumen.picture.compare(image, lumen.tensor{{1, 1, 0}}, lumen.tensor{{1, 0, 1}}).shape
+--   {1, 3, 3}
 function picture.compare(image, pred, truth)
   pred, truth = pred:to("f32"), truth:to("f32")
   local both = pred * truth
@@ -93,18 +115,26 @@ function picture.compare(image, pred, truth)
 end
 
 -- Values per patch [L] of a grid {rows, cols} as a map f32 [H, W].
+--   > lumen.picture.patches(lumen.tensor{0, 1}, { 1, 2 }, 2, 4)
+--   f32 [2 x 4] {0, 0, 1, 1, 0, 0, 1, 1}
 function picture.patches(values, grid, height, width)
   return core.resize(values:detach():reshape({ 1, 1, grid[1], grid[2] }),
     { size = { height, width }, mode = "nearest" }):reshape({ height, width })
 end
 
 -- Hidden patches as grey on the picture: mask f32 [L], 1 = hidden.
+--   > image = lumen.full({4, 4}, 255):to("u8")
+--   > lumen.picture.masked(image, lumen.tensor{1, 0, 0, 0}, { 2, 2 }):select(3, 1)[1]
+--   u8 [4] {128, 128, 255, 255}
 function picture.masked(image, mask, grid)
   local map = picture.patches(mask, grid, image.shape[1], image.shape[2])
   return picture.overlay(image, map, { 128, 128, 128 }, 1)
 end
 
 -- b where map (0..1 [H, W]) is set, else a; both u8 [H, W, 3].
+--   > a, b = lumen.zeros({1, 2, 3}, { dtype = "u8" }), lumen.full({1, 2, 3}, 255):to("u8")
+--   > lumen.picture.mix(a, b, lumen.tensor{{0, 1}})
+--   u8 [1 x 2 x 3] {0, 0, 0, 255, 255, 255}
 function picture.mix(a, b, map)
   return core.no_grad(function()
     local share = map:unsqueeze(3)
@@ -113,6 +143,9 @@ function picture.mix(a, b, map)
 end
 
 -- rows: list of lists of pictures of one size -> one picture with `gap` white pixels between.
+--   > cell = lumen.zeros({8, 8}, { dtype = "u8" })
+--   > lumen.picture.grid({ { cell, cell, cell } }).shape
+--   {8, 28, 3}
 function picture.grid(rows, gap)
   gap = gap or 2
   local lines = {}

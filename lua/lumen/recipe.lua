@@ -88,11 +88,16 @@ local function define(recipe)
 end
 
 -- The folder above lua/lumen, where recipes/ and datasets/ stand.
+--   > lumen.fs.exists(lumen.recipe.root() .. "/recipes/vasomim.lua")
+--   true
 local function library_root()
   local here = debug.getinfo(1, "S").source:gsub("^@", "")
   return here:match("^(.*)/lua/lumen/[^/]*$") or here:match("^lua/lumen/") and "." or ".."
 end
 
+-- The recipe of a name (recipes/<name>.lua) or a file; raises when there is none.
+--   > lumen.recipe.load("segmentor").name
+--   segmentor
 local function load_named(name)
   local path = name:match("%.lua$") and name
     or ("%s/recipes/%s.lua"):format(library_root(), name)
@@ -106,6 +111,10 @@ end
 
 -- Values of all options. overrides: list of { name, value }, later ones win. saved: values
 -- of the run that is being resumed.
+--   > o = lumen.recipe "vasomim":resolve({ {"preset", "tiny"}, {"mask_ratio", "0.75"} })
+--   > o.mask_ratio, o.size
+--   0.75
+--   64
 function Recipe:resolve(overrides, saved)
   local values, whose = {}, "recipe " .. self.name
   for _, row in ipairs(self.rows) do values[row[1]] = row[2] end
@@ -135,6 +144,10 @@ function Recipe:resolve(overrides, saved)
   end })
 end
 
+-- What `lumen recipes/x.lua --help` prints: options in order with defaults, presets, what it
+-- should reach.
+--   > lumen.recipe "vasomim":help():match("mask_ratio[^\n]*")
+--   mask_ratio=0.5      share of patches hidden from the encoder
 function Recipe:help()
   local lines = { self.name .. ": " .. self.about, "", "options (key=value):",
                   options.help(self.rows) }
@@ -151,6 +164,9 @@ function Recipe:help()
 end
 
 -- What is printed when a run has ended, also when it had ended before. A recipe may replace it.
+--   demo  dice 0.5  (runs/demo)
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {}, training = false }
+--   > r:report({ dice = 0.5 }, { dir = "runs/demo" })
 function Recipe:report(metrics, run)
   local names, parts = {}, {}
   for name, value in next, metrics do
@@ -163,6 +179,12 @@ end
 
 -- Run it: overrides as a list of { name, value } or a table name -> value.
 -- Returns the metrics and the run.
+--   demo  answer 42  (/tmp/lua_Qhfgjn.d)
+--   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
+--   > function r:run(o, run) return { answer = 42 } end
+--   > metrics, run = r:start { out = os.tmpname() .. ".d" }
+--   > metrics.answer
+--   42
 function Recipe:start(overrides)
   local list = {}
   for _, row in ipairs(self.rows) do
@@ -177,6 +199,15 @@ end
 
 local recipe = { root = library_root, load = load_named, Recipe = Recipe }
 
+-- lumen.recipe{ name =, about =, options = {{name, default, help}, ...}, presets = {...} }
+-- defines a recipe, to which a method run(o, run) gives the training loop; lumen.recipe
+-- "vasomim" loads one by name (recipes/vasomim.lua) or by file.
+--   > r = lumen.recipe "vasomim"
+--   > r:resolve({{"preset", "tiny"}}).mask_ratio
+--   0.5
+--   > r = lumen.recipe { name = "demo", about = "Shows its option.", options = {{"sigma", 0.3, "noise"}} }
+--   > r:resolve({{"sigma", "0.5"}}).sigma
+--   0.5
 return setmetatable(recipe, { __call = function(_, what)
   if type(what) == "string" then return load_named(what) end
   return define(what)

@@ -47,6 +47,8 @@ local function color_bar(height, low, high)
 end
 
 -- A title cut to what fits above a picture of this width.
+--   > lumen.show.titled(lumen.zeros({16, 32, 3}, { dtype = "u8" }), "mask").shape
+--   {27, 32, 3}
 local function titled(image, title)
   if not title or title == "" then return image end
   local most = math.max(4, (image.shape[2] - 2) // 6)

@@ -25,36 +25,9 @@ end
 
 -- Being written; only gets shorter.
 local pending = [[
-  picture.frame explore.picture show.width show.titled
-  models.mae.attention models.mae.errors models.simmim models.vit.class_attention masking.names
-  masking.list masking.uses_guide data.locate recipe.Recipe.report run.Run.note_data commands.check
-  data.cache data.choose data.count data.dataset data.mean data.names data.root data.source
-  data.std gradcheck loss.anatomical_consistency loss.bce_dice loss.bce_with_logits
-  loss.dice loss.dice_multiclass loss.masked_mse loss.mse loss.smooth_l1 loss.soft_cldice
-  loss.soft_skeleton masking.counts masking.find masking.guided masking.random
-  metrics.accuracy metrics.assd metrics.average metrics.cldice metrics.collect
-  metrics.counts metrics.dice metrics.hd metrics.hd95 metrics.iou metrics.precision
-  metrics.sensitivity metrics.specificity models.mae models.mae.decode models.mae.encode
-  models.mae.to_image models.segmenter models.unet models.unext
-  models.unext.OverlapPatchEmbed models.unext.ShiftedBlock models.vit models.vit.Vit
-  models.vit.blocks models.vit.load_encoder models.vit.names models.vit.presets
-  models.vit.resize_positions models.vit.resolve nn.BatchNorm2d nn.Block nn.Conv2d
-  nn.ConvTranspose2d nn.DropPath nn.Dropout nn.Embedding nn.GroupNorm nn.LayerNorm nn.Linear
-  nn.Mlp nn.Module.buffer nn.Module.build nn.Module.count nn.Module.eval nn.Module.forward
-  nn.Module.freeze nn.Module.initialize nn.Module.load_state_dict nn.Module.modules
-  nn.Module.named_parameters nn.Module.param nn.Module.parameters nn.Module.state_dict
-  nn.Module.to nn.Module.train nn.Module.zero_grad nn.MultiHeadAttention nn.PatchEmbed
-  nn.Sequential nn.Sequential.at nn.class nn.fill.constant nn.fill.normal
-  nn.fill.normal_fan_out nn.fill.trunc_normal nn.fill.uniform_fan_in nn.fill.values
-  nn.fill.xavier_uniform nn.is_module nn.sincos_positions optim.Optimizer.load_state_dict
-  optim.Optimizer.state_dict optim.Optimizer.step optim.Optimizer.update optim.adam
-  optim.adamw optim.layer_scale optim.sgd picture.compare picture.denormalize picture.grid
-  picture.heat picture.masked picture.mean picture.mix picture.overlay picture.patches
-  picture.rgb picture.std picture.to_u8 recipe recipe.Recipe.help recipe.Recipe.resolve
-  recipe.Recipe.start recipe.load recipe.root run.Run.batches run.Run.close run.Run.epochs
-  run.Run.finish run.Run.image run.Run.rate run.Run.report run.Run.save run.Run.stage
-  run.Run.step run.Run.update run.execute run.open run.weights schedule.linear schedule.poly
-  schedule.warmup_cosine
+  commands.check run.Run.batches run.Run.close run.Run.epochs run.Run.finish run.Run.image
+  run.Run.note_data run.Run.rate run.Run.report run.Run.save run.Run.stage run.Run.step
+  run.Run.update run.execute run.open run.weights
 ]]
 
 TestComplete = {}

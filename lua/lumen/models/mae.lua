@@ -6,8 +6,15 @@ local core = require "lumen.core"
 local nn = require "lumen.nn"
 local vit = require "lumen.models.vit"
 
--- mae{ model = "vit_base", size = 224, ..., decoder_dim =, decoder_depth =, decoder_heads =,
+-- Masked autoencoder: mae{ model = "vit_base", size = 224, ..., decoder_dim =, decoder_depth =, decoder_heads =,
 -- norm_pix = true }. Other options as vit.
+--   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
+--   > image = lumen.randn(2, 3, 32, 32)
+--   > mask = lumen.masking.random(nil, { ratio = 0.5, grid = mae.grid, count = 2, rng = { seed = 1 } })
+--   > out = mae(image, mask)
+--   > out.pred.shape, out.image.shape
+--   {2, 16, 192}
+--   {2, 3, 32, 32}
 local Mae = nn.class("Mae")
 function Mae:build(options)
   options = options or {}
@@ -38,6 +45,10 @@ function Mae:build(options)
 end
 
 -- Image [N, C, H, W], keep i64 [N, K] (0-based patches, in order) -> latent [N, 1 + K, dim].
+--   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
+--   > keep = lumen.tensor({{0, 3, 5}}, { dtype = "i64" })
+--   > mae:encode(lumen.randn(1, 3, 32, 32), keep).shape
+--   {1, 4, 64}
 function Mae:encode(image, keep)
   local tokens = self.patch_embed(image) + self.pos_embed:slice(2, 2, -1)
   tokens = core.gather_tokens(tokens, keep)
@@ -48,6 +59,9 @@ end
 
 -- Attention of the class token on each patch of the whole image [N, C, H, W], per head from 0
 -- to 1, mean over the heads: [N, L] (the weights of AMT, Liu et al. 2023).
+--   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
+--   > mae:attention(lumen.randn(2, 3, 32, 32)).shape
+--   {2, 16}
 function Mae:attention(image)
   local tokens = self.patch_embed(image) + self.pos_embed:slice(2, 2, -1)
   local cls = (self.cls_token + self.pos_embed:slice(2, 1, 1)):expand(
@@ -59,6 +73,10 @@ end
 
 -- Mean squared error of every patch of the image, norm_pix as in training: [N, L]. Two passes,
 -- each with one half of the patches hidden: `mask` and what it leaves.
+--   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
+--   > mask = lumen.masking.random(nil, { ratio = 0.5, grid = mae.grid, count = 2, rng = { seed = 1 } })
+--   > mae:errors(lumen.randn(2, 3, 32, 32), mask).shape
+--   {2, 16}
 function Mae:errors(image, mask)
   local target = core.patchify(image, { patch = self.patch })
   if self.norm_pix then
@@ -75,6 +93,10 @@ function Mae:errors(image, mask)
 end
 
 -- latent [N, 1 + K, dim], restore i64 [N, L] -> patch predictions [N, L, patch*patch*C].
+--   > mae = lumen.models.mae { model = "vit_micro", size = 16 }
+--   > keep, restore = lumen.tensor({{2, 0}}, { dtype = "i64" }), lumen.tensor({{1, 2, 0, 3}}, { dtype = "i64" })
+--   > mae:decode(mae:encode(lumen.randn(1, 3, 16, 16), keep), restore).shape
+--   {1, 4, 192}
 function Mae:decode(latent, restore)
   local x = self.decoder_embed(latent)
   local count, length, dim = x.shape[1], restore.shape[2], x.shape[3]
@@ -88,6 +110,9 @@ end
 
 -- Predicted patches as an image. With norm_pix each patch gets the mean and deviation of the
 -- true one, visible patches included.
+--   > mae = lumen.models.mae { model = "vit_micro", size = 16 }
+--   > mae:to_image(lumen.zeros(1, 4, 8 * 8 * 3), lumen.rand(1, 3, 16, 16)).shape
+--   {1, 3, 16, 16}
 function Mae:to_image(pred, image)
   if self.norm_pix then
     pred = core.denormalize_patches(pred, image, { patch = self.patch })

@@ -46,6 +46,13 @@ function ConvDecoder:forward(tokens, height, width)
   return self.head(x)
 end
 
+-- Segmentation with a ViT encoder: image [N, C, H, W] -> logits [N, classes, H, W]. options:
+-- those of vit, decoder = "conv" (token grid doubled up to the image's size) or "linear"
+-- (every token predicts its own patch), classes = 1, decoder_width = 128. Parameters carry the
+-- prefixes "encoder." and "decoder.".
+--   > net = lumen.models.segmenter { model = "vit_micro", size = 32 }
+--   > net(lumen.randn(1, 3, 32, 32)).shape
+--   {1, 1, 32, 32}
 local Segmenter = nn.class("Segmenter")
 function Segmenter:build(options)
   options = options or {}

@@ -6,7 +6,11 @@ local core = require "lumen.core"
 local nn = require "lumen.nn"
 local vit = require "lumen.models.vit"
 
--- simmim{ model = "vit_base", size = 224, ... }: options as vit.
+-- SimMIM on a plain ViT: simmim{ model = "vit_base", size = 224, ... }: options as vit.
+--   > net = lumen.models.simmim { model = "vit_micro", size = 32 }
+--   > mask = lumen.masking.random(nil, { ratio = 0.5, grid = net.grid, count = 1, rng = { seed = 1 } })
+--   > net(lumen.randn(1, 3, 32, 32), mask).image.shape
+--   {1, 3, 32, 32}
 local Simmim = nn.class("Simmim")
 function Simmim:build(options)
   local o = { classes = 0, positions = "fixed" }

@@ -15,7 +15,12 @@ function DoubleConv:forward(x)
   return self.bn2(self.conv2(x)):relu()
 end
 
--- unet{ width = 64, channels = 3, classes = 1 }: widths width * 1, 2, 4, 8, 16.
+-- U-Net: unet{ width = 64, channels = 3, classes = 1 } with widths width * 1, 2, 4, 8, 16; image
+-- [N, channels, H, W] with sides divisible by 16 -> logits [N, classes, H, W]
+-- (Ronneberger et al. 2015).
+--   > net = lumen.models.unet { width = 8 }
+--   > net(lumen.randn(1, 3, 32, 32)).shape
+--   {1, 1, 32, 32}
 local Unet = nn.class("Unet")
 function Unet:build(options)
   options = options or {}

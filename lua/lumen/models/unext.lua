@@ -40,6 +40,10 @@ function ShiftMlp:forward(x, h, w)
   return self.fc2(to_tokens(map))
 end
 
+-- UNeXt's block on tokens x [N, h*w, size]: x + ShiftMlp(norm(x)), called with (x, h, w).
+--   > block = lumen.models.unext.ShiftedBlock(40)
+--   > block(lumen.randn(1, 4 * 4, 40), 4, 4).shape
+--   {1, 16, 40}
 local ShiftedBlock = nn.class("ShiftedBlock")
 function ShiftedBlock:build(size)
   self.norm2 = nn.LayerNorm(size)
@@ -47,6 +51,13 @@ function ShiftedBlock:build(size)
 end
 function ShiftedBlock:forward(x, h, w) return x + self.mlp(self.norm2(x), h, w) end
 
+-- Overlapping patches of 3 x 3 with stride 2: map [N, inputs, H, W] -> normalised tokens [N,
+-- H/2 * W/2, outputs], rows, columns.
+--   > tokens, rows, columns = lumen.models.unext.OverlapPatchEmbed(8, 16)(lumen.randn(1, 8, 8, 8))
+--   > tokens.shape, rows, columns
+--   {1, 16, 16}
+--   4
+--   4
 local OverlapPatchEmbed = nn.class("OverlapPatchEmbed")
 function OverlapPatchEmbed:build(inputs, outputs)
   self.proj = nn.Conv2d(inputs, outputs, 3, { stride = 2, padding = 1,
@@ -60,7 +71,12 @@ end
 
 local function conv(inputs, outputs) return nn.Conv2d(inputs, outputs, 3, { padding = 1 }) end
 
--- unext{ channels = 3, classes = 1 }
+-- UNeXt-S: unext{ channels = 3, classes = 1 }, image [N, channels, H, W] with sides divisible by 32
+-- -> logits [N, classes, H, W] (Valanarasu and Patel 2022).
+--   > net = lumen.models.unext {}
+--   > net(lumen.randn(1, 3, 64, 64)).shape, net:count()
+--   {1, 1, 64, 64}
+--   253561
 local Unext = nn.class("Unext")
 function Unext:build(options)
   options = options or {}

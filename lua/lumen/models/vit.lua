@@ -7,6 +7,8 @@ local nn = require "lumen.nn"
 local vit = {}
 
 -- dim, depth, heads, patch, and the decoder that MAE puts on top of it (dim, depth, heads).
+--   > lumen.models.vit.presets.vit_base.depth
+--   12
 vit.presets = {
   vit_micro = { dim = 64, depth = 4, heads = 4, patch = 8, decoder = { 48, 2, 4 } },
   vit_tiny = { dim = 192, depth = 12, heads = 3, patch = 16, decoder = { 192, 4, 3 } },
@@ -15,10 +17,19 @@ vit.presets = {
   vit_large = { dim = 1024, depth = 24, heads = 16, patch = 16, decoder = { 512, 8, 16 } },
   vit_huge = { dim = 1280, depth = 32, heads = 16, patch = 14, decoder = { 512, 8, 16 } },
 }
+
+-- The presets' names, smallest first.
+--   > table.concat(lumen.models.vit.names, " ")
+--   vit_micro vit_tiny vit_small vit_base vit_large vit_huge
 vit.names = { "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge" }
 
 -- Options with the preset's values filled in. `o.model` names the preset ("vit_base" when
 -- nothing else is given); any field of it can be overridden.
+--   > o = lumen.models.vit.resolve { model = "vit_tiny", size = 64 }
+--   > o.dim, o.depth, o.patch
+--   192
+--   12
+--   16
 function vit.resolve(o)
   local preset = vit.presets[o.model or "vit_base"]
   if not preset then
@@ -41,6 +52,9 @@ function vit.resolve(o)
 end
 
 -- A list of blocks whose stochastic depth grows linearly to `drop_path`.
+--   > blocks = lumen.models.vit.blocks(32, 2, 4, { drop_path = 0.1 })
+--   > blocks(lumen.randn(1, 5, 32)).shape
+--   {1, 5, 32}
 function vit.blocks(dim, depth, heads, o)
   local list = {}
   for i = 1, depth do
@@ -53,6 +67,9 @@ end
 
 -- Attention that the class token pays to the patches in the last of `blocks`: x [N, 1 + L, dim]
 -- as it enters the first -> [N, heads, L]. The class token's attention to itself is left out.
+--   > blocks = lumen.models.vit.blocks(32, 2, 4, { drop_path = 0 })
+--   > lumen.models.vit.class_attention(blocks, lumen.randn(1, 5, 32)).shape
+--   {1, 4, 4}
 function vit.class_attention(blocks, x)
   for i = 1, blocks.length - 1 do x = blocks:at(i)(x) end
   local last = blocks:at(blocks.length)
@@ -65,10 +82,13 @@ function vit.class_attention(blocks, x)
   return weight:select(3, 1):slice(3, 2, -1)
 end
 
--- vit{ model = "vit_base", size = 224, patch =, channels = 3, dim =, depth =, heads =,
+-- Vision transformer: vit{ model = "vit_base", size = 224, patch =, channels = 3, dim =, depth =, heads =,
 -- mlp_ratio = 4, drop_path = 0, classes = 0, positions = "learned" | "fixed" }. Image
 -- [N, channels, size, size] -> normalised tokens [N, 1 + L, dim], class token first; with
 -- classes > 0 -> [N, classes]. Positions start as sines and cosines either way.
+--   > net = lumen.models.vit.Vit { model = "vit_micro", size = 32 }
+--   > net(lumen.randn(1, 3, 32, 32)).shape
+--   {1, 17, 64}
 local Vit = nn.class("Vit")
 function Vit:build(options)
   local o = vit.resolve(options or {})
@@ -102,6 +122,8 @@ end
 vit.Vit = Vit
 
 -- Positions [1, 1 + rows*cols, dim] resized to another square grid, bicubically.
+--   > lumen.models.vit.resize_positions(lumen.randn(1, 1 + 4 * 4, 8), 6).shape
+--   {1, 37, 8}
 function vit.resize_positions(positions, side)
   local old = math.tointeger(math.sqrt(positions.shape[2] - 1))
   if not old then error("resize_positions: the old grid is not square", 2) end
@@ -116,6 +138,11 @@ end
 -- Load an encoder from a pre-training state (a MAE, a ViT, published files; "model." or
 -- "encoder." in front is cut off, decoder parts are left out, positions are resized).
 -- Raises when a parameter of the encoder is missing.
+--   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
+--   > net = lumen.models.vit { model = "vit_micro", size = 64 }
+--   > lumen.models.vit.load_encoder(net, mae:state_dict())
+--   > net.blocks:at(1).norm1.weight.shape
+--   {64}
 function vit.load_encoder(model, state)
   if type(state.model) == "table" then state = state.model end
   if type(state.state_dict) == "table" then state = state.state_dict end
@@ -139,4 +166,8 @@ function vit.load_encoder(model, state)
   end
 end
 
+-- A vision transformer: the class models.vit.Vit, which says what its options are.
+--   > net = lumen.models.vit { model = "vit_micro", size = 32, classes = 5 }
+--   > net(lumen.randn(2, 3, 32, 32)).shape
+--   {2, 5}
 return setmetatable(vit, { __call = function(_, options) return Vit(options) end })

@@ -5,8 +5,12 @@ local fill = require "lumen.nn.initializers"
 
 local layers = {}
 
--- x [..., inputs] -> [..., outputs]. options: bias = true, activation = "none" | "relu" |
--- "gelu" | "silu", weight_init, bias_init.
+-- A linear layer x W^T + b: x [..., inputs] -> [..., outputs]. options: bias = true,
+-- activation = "none" | "relu" | "gelu" | "silu", weight_init, bias_init.
+--   > layer = lumen.nn.Linear(3, 5)
+--   > layer(lumen.randn(2, 7, 3)).shape, layer.weight.shape
+--   {2, 7, 5}
+--   {5, 3}
 local Linear = class("Linear")
 function Linear:build(inputs, outputs, options)
   options = options or {}
@@ -21,7 +25,10 @@ function Linear:forward(x)
 end
 layers.Linear = Linear
 
--- Over the last dimension, of size `size`. options: eps = 1e-5.
+-- Normalises the last dimension, of size `size`, with a learned scale and shift. options: eps
+-- = 1e-5.
+--   > lumen.nn.LayerNorm(3)(lumen.tensor{{1, 2, 3}})
+--   f32 [1 x 3] {-1.2247, 0, 1.2247}
 local LayerNorm = class("LayerNorm")
 function LayerNorm:build(size, options)
   self.eps = options and options.eps or 1e-5
@@ -35,8 +42,13 @@ layers.LayerNorm = LayerNorm
 
 local function pair(v) return type(v) == "table" and v or { v, v } end
 
--- x [N, inputs, H, W]. `size`: kernel side or {h, w}. options: stride = 1, padding = 0,
--- dilation = 1, groups = 1, bias = true, weight_init, bias_init.
+-- Two-dimensional convolution: x [N, inputs, H, W] -> [N, outputs, H', W']. size: side of the
+-- kernel, or {h, w}. options: stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
+-- weight_init, bias_init.
+--   > layer = lumen.nn.Conv2d(3, 8, 3, { padding = 1 })
+--   > layer(lumen.randn(1, 3, 16, 16)).shape, layer:count()
+--   {1, 8, 16, 16}
+--   224
 local Conv2d = class("Conv2d")
 function Conv2d:build(inputs, outputs, size, options)
   options = options or {}
@@ -57,7 +69,11 @@ function Conv2d:forward(x)
 end
 layers.Conv2d = Conv2d
 
--- Transposed convolution; options as Conv2d and output_padding = 0.
+-- Transposed convolution: x [N, inputs, H, W] -> [N, outputs, H', W']; options as Conv2d, and
+-- output_padding = 0.
+--   > up = lumen.nn.ConvTranspose2d(8, 4, 2, { stride = 2 })
+--   > up(lumen.randn(1, 8, 16, 16)).shape
+--   {1, 4, 32, 32}
 local ConvTranspose2d = class("ConvTranspose2d")
 function ConvTranspose2d:build(inputs, outputs, size, options)
   options = options or {}
@@ -80,8 +96,12 @@ function ConvTranspose2d:forward(x)
 end
 layers.ConvTranspose2d = ConvTranspose2d
 
--- x [N, channels, H, W]. In training it normalises by the batch and updates the running
--- statistics; in eval mode by the running statistics. options: eps = 1e-5, momentum = 0.1.
+-- Normalises the channels of x [N, channels, H, W]: in training by the batch, updating the
+-- running statistics, in eval mode by these. options: eps = 1e-5, momentum = 0.1.
+--   > norm = lumen.nn.BatchNorm2d(3)
+--   > norm(lumen.randn(4, 3, 8, 8)):mean():abs():item() < 1e-5, norm.num_batches_tracked:item()
+--   true
+--   1
 local BatchNorm2d = class("BatchNorm2d")
 function BatchNorm2d:build(channels, options)
   options = options or {}
@@ -101,6 +121,10 @@ function BatchNorm2d:forward(x)
 end
 layers.BatchNorm2d = BatchNorm2d
 
+-- Normalises `groups` groups of channels of each sample of x [N, channels, ...], with a
+-- learned scale and shift per channel. options: eps = 1e-5.
+--   > lumen.nn.GroupNorm(2, 4)(lumen.randn(1, 4, 8, 8)).shape
+--   {1, 4, 8, 8}
 local GroupNorm = class("GroupNorm")
 function GroupNorm:build(groups, channels, options)
   self.groups, self.eps = groups, options and options.eps or 1e-5
@@ -112,7 +136,10 @@ function GroupNorm:forward(x)
 end
 layers.GroupNorm = GroupNorm
 
--- index i64 [...] (0-based values) -> [..., size].
+-- Rows of a learned table: index i64 [...] (0-based values) -> [..., size]. options: std = 1.
+--   > words = lumen.nn.Embedding(100, 16)
+--   > words(lumen.tensor({{1, 5, 7}}, { dtype = "i64" })).shape
+--   {1, 3, 16}
 local Embedding = class("Embedding")
 function Embedding:build(count, size, options)
   self:param("weight", { count, size }, fill.normal(options and options.std or 1))
@@ -120,6 +147,9 @@ end
 function Embedding:forward(index) return core.embedding(self.weight, index) end
 layers.Embedding = Embedding
 
+-- Sets elements to 0 with probability p in training, and does nothing in eval mode.
+--   > lumen.nn.Dropout(0.5):eval()(lumen.ones(3))
+--   f32 [3] {1, 1, 1}
 local Dropout = class("Dropout")
 function Dropout:build(p) self.p = p end
 function Dropout:forward(x)
@@ -127,7 +157,10 @@ function Dropout:forward(x)
 end
 layers.Dropout = Dropout
 
--- Stochastic depth: whole samples of a residual branch.
+-- Stochastic depth: drops whole samples of a residual branch with probability p in training
+-- (Huang et al. 2016).
+--   > lumen.nn.DropPath(0.1):eval()(lumen.ones(2, 3)).shape
+--   {2, 3}
 local DropPath = class("DropPath")
 function DropPath:build(p) self.p = p end
 function DropPath:forward(x)
@@ -135,8 +168,13 @@ function DropPath:forward(x)
 end
 layers.DropPath = DropPath
 
--- nn.Sequential{ a, b, ... }: children are called "0", "1", ... as in PyTorch; list[i] is
--- the i-th. An entry may also be a plain function.
+-- nn.Sequential{ a, b, ... }: one after the other. Children are called "0", "1", ... as in
+-- PyTorch; s:at(i) is the i-th. An entry may also be a plain function.
+--   > nn = lumen.nn
+--   > net = nn.Sequential { nn.Linear(4, 8), lumen.relu, nn.Linear(8, 1) }
+--   > net(lumen.randn(5, 4)).shape, net:named_parameters()[1].name
+--   {5, 1}
+--   0.weight
 local Sequential = class("Sequential")
 function Sequential:build(list)
   self.length = #list
@@ -148,6 +186,11 @@ function Sequential:forward(x)
   for i = 1, self.length do x = self[tostring(i - 1)](x) end
   return x
 end
+
+-- The i-th entry, counted from 1.
+--   > net = lumen.nn.Sequential { lumen.nn.Linear(4, 8), lumen.relu }
+--   > net:at(1).weight.shape
+--   {8, 4}
 function Sequential:at(i) return self[tostring(i - 1)] end
 layers.Sequential = Sequential
 

@@ -14,6 +14,10 @@ local core = require "lumen.core"
 local Module = { training = true }
 Module.__index = Module
 
+-- Whether a value is a module.
+--   > lumen.nn.is_module(lumen.nn.Linear(1, 1)), lumen.nn.is_module({})
+--   true
+--   false
 local function is_module(x)
   return type(x) == "table" and rawget(x, "_entries") ~= nil
 end
@@ -25,6 +29,16 @@ local function newindex(self, key, value)
   end
 end
 
+-- A new kind of module: methods build(...), called by the constructor, and forward(...),
+-- called by m(...). Modules and parameters that build assigns are registered in that order,
+-- under PyTorch's names. parent: a class to inherit methods from.
+--   > Net = lumen.nn.class("Net")
+--   > function Net:build(width) self.fc = lumen.nn.Linear(width, 1) end
+--   > function Net:forward(x) return self.fc(x:relu()) end
+--   > net = Net(16)
+--   > net(lumen.randn(2, 16)).shape, net:named_parameters()[1].name
+--   {2, 1}
+--   fc.weight
 local function class(name, parent)
   local here = debug.getinfo(2, "Sl") -- its documentation is the comment above that line
   local cls = setmetatable({ class_name = name, defined_in = here.source:sub(2),
@@ -47,14 +61,31 @@ local function class(name, parent)
   return cls
 end
 
+-- Makes the module's parts; called by the constructor with its arguments. A class defines its
+-- own.
+--   > Scale = lumen.nn.class("Scale")
+--   > function Scale:build(size) self:param("weight", { size }, lumen.nn.fill.constant(2)) end
+--   > function Scale:forward(x) return x * self.weight end
+--   > Scale(2)(lumen.ones(2))
+--   f32 [2] {2, 2}
 function Module.build() end
 
+-- What m(...) computes. A class defines its own; raises when it has none.
+--   > Double = lumen.nn.class("Double")
+--   > function Double:forward(x) return x * 2 end
+--   > Double()(lumen.ones(2))
+--   f32 [2] {2, 2}
 function Module:forward()
   error(("%s has no forward method"):format(self.class_name), 2)
 end
 
--- Registers parameter `key`: shape {..}; init(tensor) fills it in place, nil leaves zeros.
--- options.trainable = false: kept in the state dict, never learned.
+-- Registers parameter `key`, a tensor of shape {..} filled in place by init(tensor, rng); nil
+-- leaves zeros. options.trainable = false: kept in the state dict, never learned. Returns the
+-- tensor.
+--   > m = lumen.nn.class("Bias")()
+--   > m:param("bias", { 3 }, lumen.nn.fill.constant(1))
+--   > m:state_dict().bias
+--   f32 [3] {1, 1, 1}
 function Module:param(key, shape, init, options)
   local trainable = not options or options.trainable ~= false
   local t = core.zeros(shape, { requires_grad = trainable })
@@ -64,7 +95,12 @@ function Module:param(key, shape, init, options)
   return t
 end
 
--- Registers a tensor that is part of the state, but not learned.
+-- Registers a tensor that is part of the state, but not learned. Returns it.
+--   > m = lumen.nn.class("Counter")()
+--   > m:buffer("steps", lumen.zeros({}, { dtype = "i64" }))
+--   > m:count(), m:state_dict().steps:item()
+--   0
+--   0
 function Module:buffer(key, tensor)
   rawset(self, key, tensor)
   table.insert(self._entries, { kind = "buffer", key = key })
@@ -83,6 +119,9 @@ local function walk(module, prefix, visit)
 end
 
 -- All modules below and this one, parents first: a list of { name =, module = }.
+--   > for _, item in ipairs(lumen.nn.Mlp(4, 8):modules()) do print(item.name) end
+--   fc1
+--   fc2
 function Module:modules()
   local list = {}
   local function collect(module, name)
@@ -97,7 +136,12 @@ function Module:modules()
   return list
 end
 
--- Fill all parameters anew, each from its own random stream (seed, name).
+-- Fills all parameters anew, each from its own random stream (seed, name), so that the order
+-- of construction does not matter. Without seed: lumen.seed(). Returns the module.
+--   > a = lumen.nn.Linear(2, 2):initialize(1).weight
+--   > b = lumen.nn.Linear(2, 2):initialize(1).weight
+--   > a:eq(b)
+--   u8 [2 x 2] {1, 1, 1, 1}
 function Module:initialize(seed)
   seed = seed or core.seed()
   core.no_grad(function()
@@ -112,6 +156,11 @@ function Module:initialize(seed)
 end
 
 -- List of { name =, tensor =, trainable = } in order of registration.
+--   > for _, p in ipairs(lumen.nn.Mlp(4, 8):named_parameters()) do print(p.name, p.tensor.shape) end
+--   fc1.weight  {8, 4}
+--   fc1.bias  {8}
+--   fc2.weight  {4, 8}
+--   fc2.bias  {4}
 function Module:named_parameters()
   if not rawget(self, "_filled") then self:initialize() end
   local list = {}
@@ -125,6 +174,8 @@ function Module:named_parameters()
 end
 
 -- List of the tensors that are learned.
+--   > #lumen.nn.Mlp(4, 8):parameters()
+--   4
 function Module:parameters()
   local list = {}
   for _, p in ipairs(self:named_parameters()) do
@@ -134,13 +185,20 @@ function Module:parameters()
 end
 
 -- Number of learned values.
+--   > lumen.nn.Linear(3, 5):count()
+--   20
 function Module:count()
   local n = 0
   for _, t in ipairs(self:parameters()) do n = n + t:numel() end
   return n
 end
 
--- Parameters and buffers: name -> tensor (shared, not copied).
+-- Parameters and buffers: name -> tensor, shared with the module and not copied. For
+-- lumen.save.
+--   > path = os.tmpname() .. ".safetensors"
+--   > lumen.save(path, lumen.nn.Linear(3, 5):state_dict())
+--   > lumen.load(path).weight.shape
+--   {5, 3}
 function Module:state_dict()
   if not rawget(self, "_filled") then self:initialize() end
   local state = {}
@@ -164,9 +222,16 @@ local function some(names)
   return #names > 6 and ("%s and %d more"):format(text, #names - 6) or text
 end
 
--- Copy values from name -> tensor. options.strict = false: names on one side only are
--- returned instead of raised, as two lists (missing, unexpected). A shape that differs is
--- always an error.
+-- Copies values from name -> tensor. options.strict = false: names on one side only are
+-- returned as two lists (missing, unexpected) and not raised. A shape that differs is always
+-- an error.
+--   > a, b = lumen.nn.Linear(2, 2):initialize(1), lumen.nn.Linear(2, 2)
+--   > b:load_state_dict(a:state_dict())
+--   > b.weight:eq(a.weight)
+--   u8 [2 x 2] {1, 1, 1, 1}
+--   > b:load_state_dict({ weight = a.weight, extra = a.bias }, { strict = false })
+--   {"bias"}
+--   {"extra"}
 function Module:load_state_dict(state, options)
   local strict = not options or options.strict ~= false
   local missing, wrong, taken, copies = {}, {}, {}, {}
@@ -210,16 +275,32 @@ local function set_training(self, training)
   return self
 end
 
+-- Training mode, for this module and all below: dropout drops, batch norm uses the batch.
+-- Returns it.
+--   > lumen.nn.Dropout(0.5):train().training
+--   true
 function Module:train() return set_training(self, true) end
+
+-- Evaluation mode, for this module and all below. Returns it.
+--   > net = lumen.nn.Sequential { lumen.nn.BatchNorm2d(3) }
+--   > net:eval():at(1).training
+--   false
 function Module:eval() return set_training(self, false) end
 
--- Stop (or start again) learning every parameter. Gradients still flow through to inputs.
+-- Stops learning every parameter, or starts again with freeze(false). Gradients still flow
+-- through to inputs. Returns the module.
+--   > net = lumen.nn.Linear(2, 2):freeze()
+--   > #net:parameters()
+--   0
 function Module:freeze(frozen)
   for _, p in ipairs(self:named_parameters()) do p.tensor.requires_grad = frozen == false end
   return self
 end
 
--- Move to a device or convert floats to a dtype; do it before the optimizer is made.
+-- Moves to a device ("cpu", "cuda") or converts floats to a dtype ("f64"); do it before the
+-- optimizer is made. Returns the module.
+--   > lumen.nn.Linear(2, 2):to("f64").weight.dtype
+--   f64
 function Module:to(target)
   if not rawget(self, "_filled") then self:initialize() end
   local to_dtype = target == "f32" or target == "f64" or target == "bf16"
@@ -236,6 +317,12 @@ function Module:to(target)
   return self
 end
 
+-- Forgets the gradients of all parameters.
+--   > net = lumen.nn.Linear(2, 1)
+--   > net(lumen.ones(1, 2)):sum():backward()
+--   > net:zero_grad()
+--   > net.weight.grad
+--   nil
 function Module:zero_grad()
   for _, p in ipairs(self:named_parameters()) do p.tensor.grad = nil end
 end

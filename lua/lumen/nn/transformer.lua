@@ -16,8 +16,10 @@ local function linear_options(options, extra)
   return o
 end
 
--- Self-attention, x [N, L, size] -> the same. options: qkv_bias = true, causal = false,
--- weight_init.
+-- Self-attention of x [N, L, size] -> the same shape, with timm's names qkv and proj. options:
+-- qkv_bias = true, causal = false, weight_init. Raises when heads does not divide size.
+--   > lumen.nn.MultiHeadAttention(32, 4)(lumen.randn(2, 10, 32)).shape
+--   {2, 10, 32}
 local MultiHeadAttention = class("MultiHeadAttention")
 function MultiHeadAttention:build(size, heads, options)
   options = options or {}
@@ -35,6 +37,10 @@ function MultiHeadAttention:forward(x)
 end
 transformer.MultiHeadAttention = MultiHeadAttention
 
+-- Two linear layers with a GELU between: x [..., size] -> [..., hidden] -> [..., size].
+-- options: weight_init.
+--   > lumen.nn.Mlp(32, 128)(lumen.randn(2, 10, 32)).shape
+--   {2, 10, 32}
 local Mlp = class("Mlp")
 function Mlp:build(size, hidden, options)
   options = options or {}
@@ -44,8 +50,10 @@ end
 function Mlp:forward(x) return self.fc2(self.fc1(x)) end
 transformer.Mlp = Mlp
 
--- Pre-norm block: x + attn(norm1(x)), then x + mlp(norm2(x)). options: mlp_ratio = 4,
--- eps = 1e-6, drop_path = 0, qkv_bias, causal, weight_init.
+-- Pre-norm transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)); x [N, L, size].
+-- options: mlp_ratio = 4, eps = 1e-6, drop_path = 0, qkv_bias, causal, weight_init.
+--   > lumen.nn.Block(32, 4)(lumen.randn(2, 10, 32)).shape
+--   {2, 10, 32}
 local Block = class("Block")
 function Block:build(size, heads, options)
   options = options or {}
@@ -62,7 +70,10 @@ function Block:forward(x)
 end
 transformer.Block = Block
 
--- Image [N, channels, H, W] -> tokens [N, H*W/patch^2, size].
+-- Patches as tokens: image [N, channels, H, W] -> [N, H*W/patch^2, size]. Raises when patch
+-- does not divide the sides.
+--   > lumen.nn.PatchEmbed(3, 32, 8)(lumen.randn(1, 3, 64, 64)).shape
+--   {1, 64, 32}
 local PatchEmbed = class("PatchEmbed")
 function PatchEmbed:build(channels, size, patch)
   self.patch = patch
@@ -82,6 +93,8 @@ transformer.PatchEmbed = PatchEmbed
 -- Sine-cosine positions of a rows x cols grid, as a flat list of (cls +) rows*cols rows of
 -- `size` numbers: the first half of a row encodes the column, the second the row, each as
 -- sines then cosines (He et al. 2022). `cls`: a row of zeros first.
+--   > #lumen.nn.sincos_positions(8, 4, 4, true) == 8 * (1 + 4 * 4)
+--   true
 function transformer.sincos_positions(size, rows, cols, cls)
   if size % 4 ~= 0 then
     error(("sincos_positions: size %d is not a multiple of 4"):format(size), 2)

@@ -26,6 +26,8 @@ end
 local font = { height = 7 }
 
 -- Pixels that a text takes: 6 a letter.
+--   > lumen.show.width("dice")
+--   23
 function font.width(text) return math.max(1, 6 * #text - 1) end
 
 -- Text as u8 [7, 6 * letters - 1]: 1 where there is ink. Other than printable ASCII: "?".
