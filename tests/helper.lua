@@ -345,11 +345,22 @@ end
 
 helper.sanitized = os.getenv("LUMEN_SANITIZE") ~= nil
 
+local made = {} -- folders of temporary_folder: the only ones that a test may delete
+
 function helper.temporary_folder()
   local path = os.tmpname()
   os.remove(path)
   lumen.fs.mkdir(path)
+  made[path] = path:match("^(.*)/")
   return path
+end
+
+-- Deletes a folder that temporary_folder made in this process, and refuses every other: data
+-- that a test only reads must survive any mistake in it.
+function helper.remove_folder(path)
+  if not made[path] then error("not a temporary folder of this test: " .. tostring(path), 2) end
+  lumen.fs.remove_tree(path, made[path])
+  made[path] = nil
 end
 
 -- ---- running -------------------------------------------------------------------------------

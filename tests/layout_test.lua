@@ -137,4 +137,14 @@ function TestLayout:test_top_level()
   end
 end
 
+function TestLayout:test_tests_delete_only_what_they_made()
+  lu.assertErrorMsgContains("not a temporary folder", helper.remove_folder, "../shared")
+  lu.assertErrorMsgContains("not a temporary folder", helper.remove_folder, ".")
+  for _, path in ipairs(files_below("tests", { "lua" })) do
+    if path:match("_test%.lua$") and not path:match("/fs_test") then
+      lu.assertNil(read(path):match("remove_tree%([^\n]*match%("), path)
+    end
+  end
+end
+
 helper.run()

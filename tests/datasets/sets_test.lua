@@ -58,7 +58,7 @@ end
 TestSets = {}
 
 function TestSets:setUp() folder = helper.temporary_folder() end
-function TestSets:tearDown() fs.remove_tree(folder, folder:match("^(.*)/")) end
+function TestSets:tearDown() helper.remove_folder(folder) end
 
 function TestSets:test_every_file_describes_itself()
   for _, name in ipairs(data.names()) do

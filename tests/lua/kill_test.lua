@@ -68,7 +68,7 @@ function TestKill.test_killed_run_equals_uninterrupted()
   lu.assertEquals(steps(part .. "/stages/segmentor"), steps(whole .. "/stages/segmentor"))
   lu.assertTrue(bytes_of(part) == bytes_of(whole), "the weights differ")
   lu.assertEquals(lumen.fs.read(part .. "/result.json"), lumen.fs.read(whole .. "/result.json"))
-  lumen.fs.remove_tree(folder, folder:match("^(.*)/"))
+  helper.remove_folder(folder)
 end
 
 helper.run()

@@ -180,7 +180,7 @@ function TestFiles.test_sample()
 end
 
 function TestFiles:setUp() self.dir = helper.temporary_folder() end
-function TestFiles:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestFiles:tearDown() helper.remove_folder(self.dir) end
 
 function TestFiles:test_files_that_are_none()
   local function find(text)

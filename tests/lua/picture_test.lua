@@ -164,7 +164,7 @@ end
 TestOutput = {}
 
 function TestOutput:setUp() self.dir = helper.temporary_folder() end
-function TestOutput:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestOutput:tearDown() helper.remove_folder(self.dir) end
 
 function TestOutput:run(chunk, wrap)
   local file = self.dir .. "/chunk.lua"
@@ -210,7 +210,7 @@ end
 TestPlot = {}
 
 function TestPlot:setUp() self.dir = helper.temporary_folder() end
-function TestPlot:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestPlot:tearDown() helper.remove_folder(self.dir) end
 
 local log = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null, "rec": 1.5}\n{"step": 3, "lo'
 
@@ -281,7 +281,7 @@ function TestNumbers:test_history()
   lu.assertTrue(h.columns.rec[1] ~= h.columns.rec[1])
   lumen.fs.write(dir .. "/log.jsonl", "nonsense\n")
   lu.assertErrorMsgContains("line 1 is no JSON", history.read, dir)
-  lumen.fs.remove_tree(dir, dir:match("^(.*)/"))
+  helper.remove_folder(dir)
   lu.assertErrorMsgContains("no log.jsonl", history.read, dir)
   local smooth = history.smooth({ 1, 0 / 0, 1, 3 }, 0.5)
   lu.assertEquals({ smooth[1], smooth[2], smooth[3] }, { 1, 1, 1 })

@@ -183,7 +183,7 @@ function TestHistory:setUp()
   self.path = self.dir .. "/lumen/history"
 end
 
-function TestHistory:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestHistory:tearDown() helper.remove_folder(self.dir) end
 
 local function history(dir, body)
   local code = ("h = require 'lumen.prompt.history'; %s"):format(body)

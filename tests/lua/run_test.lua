@@ -63,7 +63,7 @@ end
 TestRun = {}
 
 function TestRun:setUp() self.dir = helper.temporary_folder() end
-function TestRun:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestRun:tearDown() helper.remove_folder(self.dir) end
 
 function TestRun:test_files_of_a_run()
   local dir = self.dir .. "/a"
@@ -192,7 +192,7 @@ local function program()
 end
 
 function TestProgram:setUp() self.dir = helper.temporary_folder() end
-function TestProgram:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestProgram:tearDown() helper.remove_folder(self.dir) end
 
 local killer = [[
 local loss, count = require("lumen").loss, 0

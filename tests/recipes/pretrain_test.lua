@@ -35,7 +35,7 @@ end
 TestPretraining = {}
 
 function TestPretraining:setUp() self.dir = helper.temporary_folder() end
-function TestPretraining:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestPretraining:tearDown() helper.remove_folder(self.dir) end
 
 for _, name in ipairs { "simmim", "pseudo_label" } do
   TestPretraining["test_" .. name] = function(self)
