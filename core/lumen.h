@@ -6,6 +6,7 @@
 #include "base/dtype.h"
 #include "base/rng.h"
 #include "cpu/cpu.h"
+#include "cuda/cuda.h"
 #include "graph/op.h"
 #include "graph/profile.h"
 #include "graph/tape.h"

@@ -96,6 +96,7 @@ void lm_bind_profile(lua_State *L); /* profile.c: profiler */
 void lm_bind_docs(lua_State *L);    /* docs.c: bound */
 void lm_bind_interrupt(lua_State *L); /* interrupt.c: _interrupt */
 void lm_bind_edit(lua_State *L);    /* edit.c: _edit */
+void lm_bind_process(lua_State *L); /* process.c: process */
 /* Push core[name], made as an empty table if it is not there; core is at `core_index`. */
 void lm_subtable(lua_State *L, int core_index, const char *name);
 

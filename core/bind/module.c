@@ -29,6 +29,7 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_docs(L);
   lm_bind_interrupt(L);
   lm_bind_edit(L);
+  lm_bind_process(L);
   return 1;
 }
 

@@ -425,6 +425,17 @@ static int core_threads(lua_State *L)
   return 1;
 }
 
+LM_DOC(core_gpus,
+       "-> int\n"
+       "How many CUDA devices there are; 0 in a build without CUDA.\n"
+       "> lumen.gpus() >= 0\n"
+       "true");
+static int core_gpus(lua_State *L)
+{
+  lua_pushinteger(L, lm_cuda_count());
+  return 1;
+}
+
 LM_DOC(core_build,
        "-> table\n"
        "What this program is: {version =, compiler =, arch =, blas =, blas_core =}.\n"
@@ -664,6 +675,7 @@ static const lm_function functions[] = {
     {"empty_cache", core_empty_cache, core_empty_cache_doc},
     {"memory_limit", core_memory_limit, core_memory_limit_doc},
     {"threads", core_threads, core_threads_doc},
+    {"gpus", core_gpus, core_gpus_doc},
     {"build", core_build, core_build_doc},
     {"time", core_time, core_time_doc},
     {"catch_terminate", core_catch_terminate, core_catch_terminate_doc},

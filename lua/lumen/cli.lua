@@ -4,9 +4,14 @@ local core = require "lumen.core"
 local options = require "lumen.options"
 
 local usage = [[
+<<<<<<< HEAD
 usage: lumen                          interactive prompt, or lines from a pipe
        lumen -i [file.lua ...]        the same, after running the file
        lumen file.lua [key=value ...] run a Lua file; a recipe it returns is run
+=======
+usage: lumen                          interactive prompt (-i: also when input is a pipe)
+       lumen file.lua [key=value ...] run a Lua file; a recipe or an experiment it returns is run
+>>>>>>> 1357577 (Experiments: stages, grids and seeds run as processes that may be killed at any time)
        lumen file.lua --help          the recipe's options
        lumen -e 'chunk'               run a chunk of Lua
        lumen --version                build, BLAS, threads
@@ -49,6 +54,14 @@ local function run_file(args)
     end
     core.catch_terminate()
     require("lumen.run").execute(value, list)
+  elseif type(value) == "table" and value.is_experiment then
+    local list = overrides(args, 2)
+    if list == "help" then
+      io.stdout:write(value:help())
+      return 0
+    end
+    core.catch_terminate()
+    return value:start(list) and 0 or 1
   end
   return math.type(value) == "integer" and value or 0
 end

@@ -82,7 +82,7 @@ end
 
 -- "key=value" -> key, value; raises with what it should look like.
 function options.split(argument)
-  local key, value = argument:match("^([%w_]+)=(.*)$")
+  local key, value = argument:match("^([%w_.]+)=(.*)$")
   if not key then
     error(("argument %q is not of the form key=value"):format(argument), 0)
   end

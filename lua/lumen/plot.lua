@@ -55,7 +55,7 @@ local function header(target, o)
   end
   local size = o.size or { 800, 480 }
   return table.concat({
-    ("set terminal %s size %d,%d noenhanced font 'sans,%d'"):format(
+    ("set terminal %s size %d,%d noenhanced font 'sans,%d' background '#ffffff'"):format(
       kind == "png" and "pngcairo" or "svg", size[1], size[2], kind == "png" and 11 or 12),
     "set output " .. quote(target),
     "set border 3 lc rgb '#555555'", "set tics nomirror", "set grid lc rgb '#dddddd' lt 1",
@@ -180,6 +180,46 @@ function plot.lines(x, o)
   o = o or {}
   local series, labels = series_of(x, o)
   return draw_lines(series, setmetatable(labels, { __index = o }))
+end
+
+-- Names for x = 1, 2, ... under the axis.
+local function named_ticks(names)
+  local parts = {}
+  for i, name in ipairs(names) do parts[i] = ("%s %d"):format(quote(name), i) end
+  return ("set xtics (%s) rotate by -25 noenhanced\nset xrange [0.5:%d.5]\n"):format(
+    table.concat(parts, ", "), #names)
+end
+
+-- Draw measurements with error bars. series: list of { name =, x =, y =, error = } (lists of
+-- numbers), with level = true drawn as a dashed line, with points = true not joined. options:
+-- ticks = names for x = 1, 2, ..., and those of plot. Returns the name of the file, if one was
+-- written.
+--   > ok, why = pcall(require("lumen.plot").errorbars, { { x = {}, y = {}, error = {} } })
+--   > why:match("plot: [^\n]*")
+--   plot: there is no finite value to draw
+function plot.errorbars(series, o)
+  o = o or {}
+  local blocks, curves, any = {}, {}, false
+  for i, s in ipairs(series) do
+    local rows = { ("$d%d << EOD"):format(i) }
+    for k, y in ipairs(s.y) do
+      any = any or y == y and math.abs(y) < math.huge
+      rows[k + 1] = ("%s %s %s"):format(number(s.x[k]), number(y), number(s.error[k]))
+    end
+    blocks[i] = table.concat(rows, "\n") .. "\nEOD"
+    local style = s.level and "using 1:2 with lines dt 2"
+      or s.points and "using 1:2:3 with yerrorbars pt 7" or "using 1:2:3 with yerrorlines pt 7"
+    curves[i] = ("$d%d %s lw 2 lc rgb '%s' %s"):format(i, style, colors[(i - 1) % #colors + 1],
+      s.name and s.name ~= "" and "title " .. quote(s.name) or "notitle")
+  end
+  if not any then error("plot: there is no finite value to draw", 0) end
+  local program = need_gnuplot()
+  return terminal.deliver(function(target)
+    run_gnuplot(program, header(target, o) .. table.concat(blocks, "\n")
+      .. "\nset key outside right top\nset offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05\n"
+      .. (o.ticks and named_ticks(o.ticks) or "")
+      .. "plot " .. table.concat(curves, ", \\\n     ") .. "\n")
+  end, "plot", o.file)
 end
 
 -- Draw the histogram of a tensor's values, or of a list of numbers. options: bins = 30, range =

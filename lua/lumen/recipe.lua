@@ -95,12 +95,18 @@ local function library_root()
   return here:match("^(.*)/lua/lumen/[^/]*$") or here:match("^lua/lumen/") and "." or ".."
 end
 
+-- The file of a recipe: recipes/<name>.lua, or the file itself when it ends in .lua.
+--   > lumen.recipe.file("vasomim"):match("recipes/.*")
+--   recipes/vasomim.lua
+local function file_of(name)
+  return name:match("%.lua$") and name or ("%s/recipes/%s.lua"):format(library_root(), name)
+end
+
 -- The recipe of a name (recipes/<name>.lua) or a file; raises when there is none.
 --   > lumen.recipe.load("segmentor").name
 --   segmentor
 local function load_named(name)
-  local path = name:match("%.lua$") and name
-    or ("%s/recipes/%s.lua"):format(library_root(), name)
+  local path = file_of(name)
   if not core.fs.exists(path) then error(("no recipe %s (%s)"):format(name, path), 3) end
   local recipe = dofile(path)
   if type(recipe) ~= "table" or not recipe.is_recipe then
@@ -116,7 +122,7 @@ end
 --   0.75
 --   64
 function Recipe:resolve(overrides, saved)
-  local values, whose = {}, "recipe " .. self.name
+  local values, whose = {}, (self.kind or "recipe") .. " " .. self.name
   for _, row in ipairs(self.rows) do values[row[1]] = row[2] end
   local preset = saved and saved.preset or ""
   for _, pair in ipairs(overrides) do
@@ -157,7 +163,8 @@ function Recipe:help()
       local value = self.presets[name][row[1]]
       if value ~= nil then parts[#parts + 1] = row[1] .. "=" .. tostring(value) end
     end
-    lines[#lines + 1] = ("\npreset %s: %s"):format(name, table.concat(parts, " "))
+    lines[#lines + 1] = ("\npreset %s: %s"):format(name,
+      #parts > 0 and table.concat(parts, " ") or "the defaults")
   end
   if self.reaches then lines[#lines + 1] = "\n" .. self.reaches end
   return table.concat(lines, "\n") .. "\n"
@@ -197,7 +204,7 @@ function Recipe:start(overrides)
   return require("lumen.run").execute(self, list)
 end
 
-local recipe = { root = library_root, load = load_named, Recipe = Recipe }
+local recipe = { root = library_root, file = file_of, load = load_named, Recipe = Recipe }
 
 -- lumen.recipe{ name =, about =, options = {{name, default, help}, ...}, presets = {...} }
 -- defines a recipe, to which a method run(o, run) gives the training loop; lumen.recipe
