@@ -53,13 +53,6 @@ local function check(e)
   end
 end
 
--- Define an experiment (see the head of this file). Raises for fields it does not know; its
--- stages are checked when it is planned.
---   > local e = lumen.experiment { name = "rates", about = "Which learning rate?",
---   >   stages = { { recipe = "segment", grid = { { "lr", { 0.01, 0.03 } } } } },
---   >   report = { "dice" } }
---   > #e:plan({ seeds = "0,1" }).cells
---   4
 local function define(e)
   check(e)
   local rows = {}
@@ -75,6 +68,9 @@ local function define(e)
   return setmetatable(e, Experiment)
 end
 
+-- What lumen experiments/<name>.lua --help shows: options, presets, stages.
+--   > lumen.experiment "ablation":help():match("[^\n]*")
+--   ablation: Guidance and consistency: what does each part of VasoMIM give?
 function Experiment:help()
   local lines = { (self.settings:help():gsub("\n$", "")), "",
     "<stage>.<option>=<value> sets an option of a stage, and with a list (0.3,0.5) a grid;",
@@ -107,8 +103,13 @@ local function separate(overrides)
   return own, stages
 end
 
--- What would run: { o = options, seeds =, rows =, cells =, tasks = } (see experiment/plan.lua).
--- Raises an error that names the place for everything in the experiment that cannot work.
+-- What would run, as a table { o = options, seeds =, rows =, cells =, tasks = } (see
+-- lua/lumen/experiment/plan.lua). overrides: list of { name, value } or name -> value, as on the
+-- command line. Raises an error that names the place for everything that cannot work.
+--   > p = lumen.experiment "mask_ratio":plan { preset = "smoke", seeds = "0" }
+--   > #p.cells, p.rows[1].label
+--   8
+--   VasoMIM mask_ratio=0.25
 function Experiment:plan(overrides)
   local own, changes = separate(overrides or {})
   local o = self.settings:resolve(own)
@@ -118,8 +119,9 @@ function Experiment:plan(overrides)
   return plan.make(self, o, changes)
 end
 
--- Run it, or go on with it: overrides as a list of { name, value } or a table name -> value.
--- Returns true when every cell has finished, and the directory.
+-- Run it, or go on with it; overrides as for plan. Returns true when every cell has finished,
+-- and the directory with table.md, table.csv, cells.csv, plot.svg and result.json.
+--   > done = lumen.experiment "ablation":start { preset = "smoke", dry = true }
 function Experiment:start(overrides)
   local p = self:plan(overrides)
   if p.o.dry then
@@ -139,8 +141,16 @@ local function load_file(path)
   return e
 end
 
--- lumen.experiment{...} defines one, lumen.experiment "mask_ratio" loads experiments/mask_ratio.lua.
-return setmetatable({}, { __call = function(_, what)
+-- lumen.experiment{ name =, about =, stages =, report = {metrics}, ... } defines a question over
+-- stages of recipes (the fields stand at the head of lua/lumen/experiment.lua);
+-- lumen.experiment "mask_ratio" loads experiments/mask_ratio.lua. Run it from the shell with
+-- lumen experiments/mask_ratio.lua preset=tiny jobs=2; the same command continues it.
+--   > e = lumen.experiment { name = "rates", about = "Which learning rate?",
+--   >   stages = { { recipe = "segment", grid = { { "lr", { 0.01, 0.03 } } } } },
+--   >   report = { "dice" } }
+--   > #e:plan({ seeds = "0,1" }).cells
+--   4
+return setmetatable({ Experiment = Experiment }, { __call = function(_, what)
   if type(what) == "table" then return define(what) end
   local path = tostring(what):match("%.lua$") and what
     or ("%s/experiments/%s.lua"):format(recipe.root(), tostring(what))

@@ -10,7 +10,8 @@ local index = {}
 local order = { "lumen", "operations", "Tensor", "nn", "nn.fill", "nn.Module", "models",
                 "masking", "loss", "metrics", "optim", "optim.Optimizer", "schedule", "data",
                 "Loader", "vision", "image", "picture", "recipe", "recipe.Recipe", "run",
-                "run.Run", "profile", "profiler", "Scope", "fs", "Lock", "json", "commands" }
+                "run.Run", "experiment", "experiment.Experiment", "profile", "profiler", "Scope", "fs",
+                "Lock", "process", "Process", "json", "commands" }
 
 local Entry = {}
 Entry.__index = Entry
