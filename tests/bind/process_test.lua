@@ -8,7 +8,7 @@ local process = lumen.process
 TestProcess = {}
 
 function TestProcess:setUp() self.dir = helper.temporary_folder() end
-function TestProcess:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestProcess:tearDown() helper.remove_folder(self.dir) end
 
 local function wait(p)
   local stop = lumen.time() + 60

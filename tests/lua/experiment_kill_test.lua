@@ -25,7 +25,7 @@ function TestKill:setUp()
   self.dir = helper.temporary_folder()
   fs.write(self.dir .. "/kill.lua", experiment)
 end
-function TestKill:tearDown() fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function TestKill:tearDown() helper.remove_folder(self.dir) end
 
 function TestKill:start(out)
   return process.start({ process.program(), self.dir .. "/kill.lua", "out=" .. out, "jobs=2",

@@ -39,7 +39,7 @@ function Base:setUp()
   lumen.fs.write(self.file, toy)
 end
 
-function Base:tearDown() lumen.fs.remove_tree(self.dir, self.dir:match("^(.*)/")) end
+function Base:tearDown() helper.remove_folder(self.dir) end
 
 -- pre -> fine over three factors, and fine alone.
 function Base:make(changes)
