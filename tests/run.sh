@@ -16,4 +16,6 @@ if [ "${1:-}" = --sanitize ]; then
 fi
 sh "$root/core/setup.sh" "$build" $options -DLUMEN_WERROR=ON
 cd "$root"
-exec ctest --test-dir "$build" --output-on-failure --no-tests=error ${1:+-R "$1"}
+# One test per processor, two threads in each: enough to find what depends on threads.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=passive
+exec ctest --test-dir "$build" --parallel "$(nproc)" --output-on-failure --no-tests=error ${1:+-R "$1"}
