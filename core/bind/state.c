@@ -245,6 +245,22 @@ static int core_seed(lua_State *L)
   return 0;
 }
 
+/* _random([seed, stream, step, counter]) -> the same four: the state as a whole, which runs at
+ * the prompt keep apart from the user's. */
+static int core_random(lua_State *L)
+{
+  const lm_random *s = &lm_random_state;
+  if (lua_gettop(L) == 4)
+    lm_random_state = (lm_random){
+        (uint64_t)luaL_checkinteger(L, 1), (uint64_t)luaL_checkinteger(L, 2),
+        (uint64_t)luaL_checkinteger(L, 3), (uint64_t)luaL_checkinteger(L, 4)};
+  lua_pushinteger(L, (lua_Integer)s->seed);
+  lua_pushinteger(L, (lua_Integer)s->stream);
+  lua_pushinteger(L, (lua_Integer)s->step);
+  lua_pushinteger(L, (lua_Integer)s->counter);
+  return 4;
+}
+
 LM_DOC(core_random_step,
        "step: int, stream: str = \"\"\n"
        "Draws from now on are keyed by (seed, stream, step, 0, 1, ...): what makes a "
@@ -695,6 +711,8 @@ LM_DOC(scope_class,
 void lm_bind_state(lua_State *L)
 {
   lm_set_functions(L, "", functions);
+  lua_pushcfunction(L, core_random);
+  lua_setfield(L, -2, "_random");
   lua_pushliteral(L, LUMEN_VERSION);
   lua_setfield(L, -2, "version");
   lua_newtable(L);

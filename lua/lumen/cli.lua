@@ -1,5 +1,5 @@
 -- What the program `lumen` does with its arguments. main(args) returns the exit code:
--- 0 done, 1 an error was shown, 2 wrong arguments, 143 stopped by SIGTERM.
+-- 0 done, 1 an error was shown, 2 wrong arguments, 130 stopped by Ctrl-C, 143 by SIGTERM.
 local core = require "lumen.core"
 local options = require "lumen.options"
 
@@ -53,6 +53,7 @@ local function run_file(args)
       return 0
     end
     core.catch_terminate()
+    core._interrupt.hold(true) -- the run stops between two steps
     require("lumen.run").execute(value, list)
   elseif type(value) == "table" and value.is_experiment then
     local list = overrides(args, 2)
@@ -120,7 +121,7 @@ local function main(args)
   if ok then return result end
   io.stdout:flush()
   io.stderr:write("lumen: ", message_of(result), "\n")
-  return type(result) == "table" and result.terminated and 143 or 1
+  return type(result) == "table" and result.terminated and (result.code or 143) or 1
 end
 
 return { main = main }

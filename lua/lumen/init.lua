@@ -10,7 +10,7 @@ local parts = {
   schedule = "lumen.schedule", data = "lumen.data", recipe = "lumen.recipe", run = "lumen.run",
   gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
   show = "lumen.show", explore = "lumen.explore", help = "lumen.help",
-  inspect = "lumen.inspect", experiment = "lumen.experiment",
+  inspect = "lumen.inspect", experiment = "lumen.experiment", reload = "lumen.reload",
 }
 
 -- Functions that stand at the top though they live in a part.

@@ -30,7 +30,8 @@ local helpers = {
   lumen = function() return require "lumen.init" end,
   trace = function() return prompt.trace end,
 }
-for _, name in ipairs { "help", "recipe", "show", "plot", "hist", "explore", "profile" } do
+for _, name in ipairs { "help", "recipe", "show", "plot", "hist", "explore", "profile",
+                        "reload" } do
   helpers[name] = function() return require("lumen.init")[name] end
 end
 
@@ -270,6 +271,12 @@ function prompt.loop()
   local state = { entry = "", complete = complete.press, failures = 0 }
   prompt.environment()
   interrupt.prompt()
+  local session = require "lumen.run.session"
+  session.say = function(text) stdout:write(text, "\n") end
+  session.complain = function(text, trace)
+    last_trace = place(trace)
+    complain(place(text))
+  end
   prompt.visible = core.fs.isatty(0) and core.fs.isatty(1)
   coloured = prompt.visible and not getenv("NO_COLOR") and getenv("TERM") ~= "dumb"
   if prompt.visible then

@@ -8,6 +8,8 @@ local options = require "lumen.options"
 local Recipe = {}
 Recipe.__index = Recipe
 
+local loaded = setmetatable({}, { __mode = "k" }) -- recipe -> its file, for reload
+
 -- What every training recipe has, with the same meaning everywhere. A recipe that names one
 -- of these among its own rows changes the default (and may change the help).
 local common = {
@@ -112,6 +114,7 @@ local function load_named(name)
   if type(recipe) ~= "table" or not recipe.is_recipe then
     error(path .. " does not return a recipe", 3)
   end
+  loaded[recipe] = path
   return recipe
 end
 
@@ -184,27 +187,68 @@ function Recipe:report(metrics, run)
   io.stdout:write(("%s  %s  (%s)\n"):format(self.name, table.concat(parts, "  "), run.dir))
 end
 
--- Run it: overrides as a list of { name, value } or a table name -> value.
--- Returns the metrics and the run.
---   demo  answer 42  (/tmp/lua_Qhfgjn.d)
---   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
---   > function r:run(o, run) return { answer = 42 } end
---   > metrics, run = r:start { out = os.tmpname() .. ".d" }
---   > metrics.answer
---   42
-function Recipe:start(overrides)
+-- A list of { name, value } from such a list or from a table name -> value (or both).
+function Recipe:_overrides(values)
   local list = {}
+  for key in next, values do
+    if type(key) == "string" then options.find(self.rows, key, "recipe " .. self.name) end
+  end
   for _, row in ipairs(self.rows) do
-    if overrides[row[1]] ~= nil then list[#list + 1] = { row[1], overrides[row[1]] } end
+    if values[row[1]] ~= nil then list[#list + 1] = { row[1], values[row[1]] } end
   end
-  for _, pair in ipairs(overrides) do list[#list + 1] = pair end
-  if #overrides == 0 then
-    for name in next, overrides do options.find(self.rows, name, "recipe " .. self.name) end
-  end
-  return require("lumen.run").execute(self, list)
+  for _, pair in ipairs(values) do list[#list + 1] = pair end
+  return list
 end
 
-local recipe = { root = library_root, file = file_of, load = load_named, Recipe = Recipe }
+-- Set options for every run that this recipe will start: r:set { mask_ratio = 0.6 }. They stand
+-- above presets and below what start is given. Returns the recipe.
+--   > r = lumen.recipe "vasomim"
+--   > r:set { mask_ratio = 0.6 }
+--   > r.settings.mask_ratio
+--   0.6
+function Recipe:set(values)
+  local settings = {}
+  for name, value in next, self.settings or {} do settings[name] = value end
+  for _, pair in ipairs(self:_overrides(values)) do
+    local row = options.find(self.rows, pair[1], "recipe " .. self.name)
+    settings[pair[1]] = options.parse(row, pair[2])
+  end
+  self.settings = settings
+  return self
+end
+
+-- Start a run: r:start { preset = "smoke", steps = 20 }. It returns when its `steps` are done
+-- (without steps: at its end) or after Ctrl-C, and then waits: look at run.model, run.batch,
+-- run.loss, change things, run:continue() or run:finish(). At the prompt an error leaves it to
+-- be looked at, too.
+--   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
+--   > function r:run(o, run) return { answer = 42 } end
+--   > run = r:start { out = os.tmpname() .. ".d" }
+--   > run.metrics.answer
+--   42
+function Recipe:start(overrides)
+  local list = self:_overrides(self.settings or {})
+  for _, pair in ipairs(self:_overrides(overrides or {})) do list[#list + 1] = pair end
+  return require("lumen.run").start(self, list)
+end
+
+-- The recipe in a few lines: what it is, what was set, its presets.
+function Recipe:__tostring()
+  local lines = { self.name .. ": " .. self.about }
+  local set = {}
+  for _, pair in ipairs(self:_overrides(self.settings or {})) do
+    set[#set + 1] = pair[1] .. "=" .. options.literal(pair[2])
+  end
+  if #set > 0 then lines[#lines + 1] = "set      " .. table.concat(set, " ") end
+  if #self.preset_order > 0 then
+    lines[#lines + 1] = "presets  " .. table.concat(self.preset_order, " ")
+  end
+  lines[#lines + 1] = "r:start { preset = ..., steps = ... }; help(r) lists the options"
+  return table.concat(lines, "\n")
+end
+
+local recipe = { root = library_root, file = file_of, load = load_named, Recipe = Recipe,
+                 _loaded = loaded }
 
 -- lumen.recipe{ name =, about =, options = {{name, default, help}, ...}, presets = {...} }
 -- defines a recipe, to which a method run(o, run) gives the training loop; lumen.recipe

@@ -19,14 +19,17 @@ local log = require "lumen.run.log"
 local options = require "lumen.options"
 local picture = require "lumen.picture"
 local schedule = require "lumen.schedule"
+local session = require "lumen.run.session"
 
 local Run = {}
 Run.__index = Run
+Run.__tostring = session.describe
 
 local most_skipped = 20 -- updates in a row with a non-finite loss or gradient
 
--- overrides: list of { name, value }. Returns the run with its options in run.o.
+-- Returns the run with its options in run.o.
 local function open(recipe, overrides)
+  overrides = recipe:_overrides(overrides)
   local o = recipe:resolve(overrides)
   local dir = o.out ~= "" and o.out or directory.fresh(recipe, o)
   local file = dir .. "/options.lua"
@@ -47,16 +50,8 @@ local function device_of(o)
   return o.device
 end
 
--- Run recipe:run and write result.json. Returns the metrics and the run.
-local function execute(recipe, overrides)
-  local run = open(recipe, overrides)
-  local finished = run.dir .. "/result.json"
-  local guard <close> = setmetatable({}, { __close = function() run:close() end })
-  if core.fs.exists(finished) then
-    local metrics = core.json.decode(core.fs.read(finished), finished).metrics
-    recipe:report(metrics, run)
-    return metrics, run
-  end
+-- What every run does before its recipe's own code.
+local function prepare(run)
   local o = run.o
   if o.threads > 0 then core.threads(o.threads) end
   run.device = device_of(o)
@@ -66,20 +61,81 @@ local function execute(recipe, overrides)
   core.seed(o.seed)
   run.rng = { seed = o.seed, stream = "masking" }
   directory.environment(run.dir)
-  local metrics = recipe:run(o, run) or {}
-  run:finish(metrics)
-  recipe:report(metrics, run)
+end
+
+-- The recipe's own code from its beginning, then result.json. Returns the metrics.
+function Run:_perform()
+  prepare(self)
+  local metrics = self.recipe:run(self.o, self) or {}
+  self:_write_result(metrics)
+  self.recipe:report(metrics, self)
+  return metrics
+end
+
+-- The metrics of a run that has finished, shown again; else nil.
+local function finished(run)
+  local file = run.dir .. "/result.json"
+  if not core.fs.exists(file) then return nil end
+  local metrics = core.json.decode(core.fs.read(file), file).metrics
+  run.recipe:report(metrics, run)
+  return metrics
+end
+
+-- Run a recipe to its end, with overrides as in recipe:start. Returns the metrics and the run.
+local function execute(recipe, overrides)
+  local run = open(recipe, overrides)
+  local guard <close> = setmetatable({}, { __close = function() run:close() end })
+  local metrics = finished(run) or run:_perform()
+  run.status = "finished"
   return metrics, run
 end
 
+-- What recipe:start does: the run waits when its `steps` are done, or after Ctrl-C.
+--   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
+--   > function r:run(o, run) return { answer = 42 } end
+--   > lumen.run.start(r, { out = os.tmpname() .. ".d" }).status
+--   finished
+local function start(recipe, overrides)
+  local run = open(recipe, overrides)
+  run.metrics = finished(run)
+  if not run.metrics then return session.start(run) end
+  run.status = "finished"
+  run:close()
+  return run
+end
+
+-- Go on with a run that waits, to where it was to stop; from there, as many steps again. values:
+-- options to change, such as steps (counted from the beginning of the run). What is changed
+-- besides steps, a new recipe.run, or an error before begins the loop again from a checkpoint.
+--   > r = lumen.recipe { name = "demo", about = "Learns nothing.", options = {} }
+--   > function r:run(o, run)
+--   >   run.loader = lumen.data.loader { source = { kind = "phantom", count = 4 }, size = 32, batch = 2 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 3)
+--   >   run.optimizer = lumen.optim.adamw(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do run:step(run.model(batch.image):square():mean()) end
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d", steps = 2 }
+--   > run:continue()
+--   > run.step_count
+--   4
+function Run:continue(values) session.continue(self, values) end
+
+-- Leave the training loop of a run that waits and let the recipe end. Returns the metrics.
+function Run:finish() return session.finish(self) end
+
+-- Give a run up, or free what it holds: files, the lock on its directory, its coroutine.
 function Run:close()
+  if self.status ~= "finished" then self.status = "closed" end
+  session.close(self)
   if self.log then self.log:close() end
   self.log = nil
   self.lock:release()
 end
 
 -- metrics: name -> number, or name -> such a table (a group).
-function Run:finish(metrics)
+function Run:_write_result(metrics)
   local rows = json.sorted(metrics)
   local fields = { { "finished", true }, { "recipe", self.recipe.name }, { "metrics", rows } }
   for _, row in ipairs(rows) do
@@ -117,7 +173,8 @@ function Run:image(name, image)
 end
 
 -- Lengths of the training in batches and steps; checks what the recipe has set.
-local function plan(run)
+function Run:_plan()
+  local run = self
   for _, field in ipairs { "model", "loader", "optimizer" } do
     if not run[field] then
       error(("run.%s must be set before run:epochs()"):format(field), 3)
@@ -163,7 +220,7 @@ end
 
 -- Epochs 1..E, from the checkpoint's on when the run is resumed.
 function Run:epochs()
-  plan(self)
+  self:_plan()
   restore(self)
   self.log = log.open(self.dir .. "/log.jsonl", self.step_count)
   self.began, self.began_step = core.time(), self.step_count
@@ -220,6 +277,7 @@ end
 -- due, a checkpoint. parts: name -> number or scalar tensor, logged beside the loss.
 function Run:step(loss, parts)
   local value = loss:item()
+  self.loss = value
   if value == value and math.abs(value) < math.huge then
     loss:backward()
   else
@@ -239,7 +297,9 @@ function Run:update()
   if self.bad then
     self.model:zero_grad()
   else
+    self.updating = true -- an error in here leaves parameters of two steps
     norm, done = self.optimizer:step(lr, 1 / self.o.accumulate)
+    self.updating = nil
   end
   self.step_count = self.step_count + 1
   self:report(lr, norm, done)
@@ -254,10 +314,12 @@ function Run:update()
     self:save()
     self.save_due = nil
   end
-  if core.terminated() then
+  if session.current then return session.safe_point(self) end
+  if core.terminated() or core._interrupt.asked() then
     self:save()
-    error({ terminated = true, message = ("stopped after step %d; resume=true out=%s continues")
-      :format(self.step_count, self.dir) }, 0)
+    error({ terminated = true, code = core.terminated() and 143 or 130,
+      message = ("stopped after step %d; resume=true out=%s continues"):format(self.step_count,
+        self.dir) }, 0)
   end
 end
 
@@ -292,4 +354,4 @@ function Run:report(lr, norm, done)
     wait = wait, eta = mean * (self.total - self.step_count) })
 end
 
-return { execute = execute, open = open, weights = checkpoint.weights, Run = Run }
+return { execute = execute, start = start, open = open, weights = checkpoint.weights, Run = Run }

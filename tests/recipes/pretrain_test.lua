@@ -29,7 +29,7 @@ local function start(name, values)
   for key, value in next, smoke do
     if values[key] == nil then values[key] = value end
   end
-  return lumen.recipe(name):start(values)
+  return lumen.run.execute(lumen.recipe(name), values)
 end
 
 TestPretraining = {}

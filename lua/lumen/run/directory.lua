@@ -28,6 +28,11 @@ function directory.claim(dir, resume)
   end
   fs.mkdir(dir)
   local lock = fs.lock(dir .. "/lock")
+  if not lock then -- a run that nobody holds any more may still have it
+    collectgarbage()
+    collectgarbage()
+    lock = fs.lock(dir .. "/lock")
+  end
   if not lock then error(("run directory %s is in use by another process"):format(dir), 0) end
   return lock
 end
