@@ -92,6 +92,8 @@ void lm_bind_coco(lua_State *L);    /* coco.c: data.coco; called by lm_bind_data
 /* Add the source {kind = "coco", ...} at `index` to a loader. Leaves things on the stack. */
 struct lm_loader;
 lm_status lm_add_coco(lua_State *L, int index, struct lm_loader *l);
+void lm_bind_pack(lua_State *L);    /* pack.c: data.packer, data.packed; called by lm_bind_data */
+struct lm_loader *lm_check_loader(lua_State *L, int index);
 void lm_bind_profile(lua_State *L); /* profile.c: profiler */
 void lm_bind_docs(lua_State *L);    /* docs.c: bound */
 void lm_bind_interrupt(lua_State *L); /* interrupt.c: _interrupt */

@@ -20,9 +20,16 @@ static handle *check_handle(lua_State *L)
   return h;
 }
 
+lm_loader *lm_check_loader(lua_State *L, int index)
+{
+  handle *h = luaL_checkudata(L, index, CLASS);
+  if (!h->loader) luaL_error(L, "this loader is closed");
+  return h->loader;
+}
+
 static lm_loader *check_loader(lua_State *L)
 {
-  return check_handle(L)->loader;
+  return lm_check_loader(L, 1);
 }
 
 LM_DOC(loader_close,
@@ -226,6 +233,7 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
 {
   static const char *const folder_keys[] = {"kind", "images", "masks", "classes", NULL};
   static const char *const csv_keys[] = {"kind", "path", "classes", NULL};
+  static const char *const pack_keys[] = {"kind", "path", "split", "masks", NULL};
   if (strcmp(kind, "phantom") == 0)
     return lm_loader_add_phantoms(l, lm_opt_int(L, index, "first", 0),
                                   lm_opt_int(L, index, "count", 1000));
@@ -242,7 +250,13 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
   }
   if (strcmp(kind, "files") == 0) return add_files(L, index, l);
   if (strcmp(kind, "coco") == 0) return lm_add_coco(L, index, l);
-  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, coco, phantom)", kind);
+  if (strcmp(kind, "pack") == 0) {
+    lm_check_keys(L, index, "loader: source", pack_keys);
+    return lm_loader_add_pack(l, required(L, index, "path", kind),
+                              lm_opt_string(L, index, "split", NULL),
+                              lm_opt_bool(L, index, "masks", true));
+  }
+  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, coco, pack, phantom)", kind);
   return LM_ERR_ARG;
 }
 
@@ -319,8 +333,8 @@ static int core_loader(lua_State *L)
   int source = lua_gettop(L);
   const char *kind = lm_opt_string(L, source, "kind", NULL);
   if (!kind && luaL_len(L, source) == 0)
-    luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\", \"coco\" or "
-               "\"phantom\"");
+    luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\", \"coco\", "
+               "\"pack\" or \"phantom\"");
   if (kind && strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
   if (!o.pseudo_mask) o.cache = NULL;
   if (o.cache && lm_dir_make(o.cache) != LM_OK) {
@@ -495,4 +509,5 @@ void lm_bind_data(lua_State *L)
   lm_set_functions(L, "data", functions);
   lua_pop(L, 1);
   lm_bind_coco(L);
+  lm_bind_pack(L);
 }

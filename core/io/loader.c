@@ -182,6 +182,39 @@ int64_t lm_loader_batches(const lm_loader *l)
   return o->drop_last ? n / o->batch : (n + o->batch - 1) / o->batch;
 }
 
+/* ---- packing ---- */
+
+/* A plane resized into an image of 8 bits. */
+static lm_status resized(const uint8_t *plane, int64_t height, int64_t width, lm_filter filter,
+                         lm_image *out)
+{
+  lm_picture from = {plane, height, width, 1, width};
+  LM_TRY(lm_calloc(&out->pixels, (size_t)(out->height * out->width), 1));
+  return lm_image_resize(&from, NULL, filter, out->pixels, out->height, out->width);
+}
+
+lm_status lm_loader_pack(lm_loader *l, int64_t i, lm_packer *packer, const char *name,
+                         bool with_mask, int64_t size, int quality)
+{
+  lm_decoded *d = NULL;
+  LM_TRY(lm_samples_decode(&l->samples, i, &d));
+  int64_t shorter = lm_min64(d->height, d->width), side = lm_min64(size, shorter);
+  lm_image image = {.channels = 1, .depth = 8};
+  image.height = (d->height * side + shorter / 2) / shorter;
+  image.width = (d->width * side + shorter / 2) / shorter;
+  lm_image mask = image;
+  with_mask = with_mask && d->mask;
+  lm_status status = resized(d->image, d->height, d->width, l->samples.options.filter, &image);
+  if (status == LM_OK && with_mask)
+    status = resized(d->mask, d->height, d->width, LM_FILTER_NEAREST, &mask);
+  if (status == LM_OK)
+    status = lm_packer_add(packer, name, &image, with_mask ? &mask : NULL, quality);
+  lm_image_free(&image);
+  lm_image_free(&mask);
+  lm_decoded_free(d);
+  return status;
+}
+
 /* ---- filling ---- */
 
 /* One batch with the caller, one ready, and enough being filled to keep every worker busy. */

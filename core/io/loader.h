@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "io/coco.h"
+#include "io/pack.h"
 #include "vision/augment.h"
 #include "vision/phantom.h"
 #include "vision/resample.h"
@@ -65,6 +66,8 @@ lm_status lm_loader_add_folder(lm_loader *l, const char *images, const char *mas
  * here on, also after an error. Errors name the image that is not there. */
 lm_status lm_loader_add_coco(lm_loader *l, const char *images, lm_coco *coco,
                              const uint8_t *value);
+/* A pack: the entries of one split, or of all (NULL), with their masks or without. */
+lm_status lm_loader_add_pack(lm_loader *l, const char *path, const char *split, bool masks);
 /* A CSV file: one row per image, "image" or "image,mask", paths relative to the file, fields
  * in double quotes where they need it (no line breaks in them); a first row of exactly these
  * words is a header. Errors name the file and the line. */
@@ -87,6 +90,11 @@ typedef struct lm_batch {
   float *vessel_mask; /* [n, 1, size, size], 0 or 1 */
   int64_t *index;     /* [n] item numbers */
 } lm_batch;
+
+/* Add item i, as it is but for its size, with its mask if it has one, to a pack: when its shorter side is longer than
+ * `size`, it becomes that. */
+lm_status lm_loader_pack(lm_loader *l, int64_t i, lm_packer *packer, const char *name,
+                         bool with_mask, int64_t size, int quality);
 
 /* Begin `epoch` at its batch number `first` (0-based); what was under way is dropped. */
 lm_status lm_loader_start(lm_loader *l, int64_t epoch, int64_t first);

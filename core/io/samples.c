@@ -28,7 +28,7 @@ lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options)
   return LM_OK;
 }
 
-static void free_decoded(lm_decoded *d)
+void lm_decoded_free(lm_decoded *d)
 {
   if (!d) return;
   free(d->image);
@@ -41,7 +41,7 @@ static void free_item(lm_item *item)
 {
   free(item->image);
   free(item->mask);
-  free_decoded(item->decoded);
+  lm_decoded_free(item->decoded);
 }
 
 void lm_samples_free(lm_samples *s)
@@ -55,6 +55,11 @@ void lm_samples_free(lm_samples *s)
     lm_coco_free(a->coco);
     free(a->value);
     free(a);
+  }
+  while (s->packs) {
+    lm_pack *pack = s->packs;
+    s->packs = pack->next;
+    lm_pack_close(pack);
   }
 }
 
@@ -131,6 +136,18 @@ lm_status lm_samples_add_annotated(lm_samples *s, const char *image, int64_t num
 {
   return append(s, (lm_item){.image = strdup(image), .from = s->annotated, .number = number},
                 true);
+}
+
+lm_status lm_samples_add_packed(lm_samples *s, int64_t first, int64_t count, bool masks)
+{
+  lm_pack *pack = s->packs;
+  for (int64_t i = first; i < first + count; i++) {
+    lm_item item = {.pack = pack, .number = i};
+    if (asprintf(&item.image, "%s/%s", pack->path, lm_pack_name(pack, i)) < 0)
+      item.image = NULL;
+    LM_TRY(append(s, item, masks && lm_pack_has_mask(pack, i)));
+  }
+  return LM_OK;
 }
 
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count)
@@ -368,6 +385,22 @@ static lm_status decode_file(lm_samples *s, const lm_item *item, lm_decoded *d)
   return status;
 }
 
+static lm_status decode_packed(lm_samples *s, const lm_item *item, lm_decoded *d)
+{
+  lm_image image = {0}, mask = {0};
+  LM_TRY(lm_pack_read(item->pack, item->number, &image, s->has_masks ? &mask : NULL));
+  d->height = image.height;
+  d->width = image.width;
+  d->image = image.pixels;
+  lm_status status = LM_OK;
+  if (s->has_masks) status = lm_calloc(&d->mask, (size_t)(d->height * d->width), 1);
+  if (s->has_masks && status == LM_OK) status = fill_mask(s, item->image, &mask, d->mask);
+  lm_image_free(&mask);
+  lm_bytes content = lm_pack_image_bytes(item->pack, item->number);
+  if (status == LM_OK && s->options.pseudo_mask) status = vessel_mask_of_file(s, &content, d);
+  return status;
+}
+
 static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_decoded *d)
 {
   int64_t side = s->options.phantom.size;
@@ -379,13 +412,16 @@ static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_dec
   return s->options.pseudo_mask ? compute_vessel_mask(s, d) : LM_OK;
 }
 
-static lm_status decode(lm_samples *s, const lm_item *item, lm_decoded **out)
+lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out)
 {
+  const lm_item *item = &s->item[i];
   lm_decoded *d;
   LM_TRY(lm_calloc(&d, 1, sizeof *d));
-  lm_status status = item->image ? decode_file(s, item, d) : decode_phantom(s, item, d);
+  lm_status status = item->pack    ? decode_packed(s, item, d)
+                     : item->image ? decode_file(s, item, d)
+                                   : decode_phantom(s, item, d);
   if (status == LM_OK) *out = d;
-  else free_decoded(d);
+  else lm_decoded_free(d);
   return status;
 }
 
@@ -483,12 +519,12 @@ lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *s
   lm_decoded *d = __atomic_load_n(&item->decoded, __ATOMIC_ACQUIRE);
   bool kept = d != NULL;
   if (!d) {
-    LM_TRY(decode(s, item, &d));
+    LM_TRY(lm_samples_decode(s, i, &d));
     kept = keep(s, item, d);
   }
   lm_status status = cut(s, d, lm_mix((uint64_t)epoch, (uint64_t)i), scratch, image, mask,
                          vessel_mask);
   if (status != LM_OK && item->image) lm_error_prefix("%s", item->image);
-  if (!kept) free_decoded(d);
+  if (!kept) lm_decoded_free(d);
   return status;
 }

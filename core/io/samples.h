@@ -5,6 +5,7 @@
 #define LUMEN_IO_SAMPLES_H
 
 #include "io/loader.h"
+#include "io/pack.h"
 
 /* A decoded image, kept in memory while the budget lasts. */
 typedef struct lm_decoded {
@@ -22,9 +23,10 @@ typedef struct lm_annotated {
 } lm_annotated;
 
 typedef struct lm_item {
-  char *image, *mask;  /* paths; NULL for phantoms */
+  char *image, *mask;  /* paths, or pack and name; NULL for phantoms */
+  lm_pack *pack;       /* that it is an entry of, or NULL */
   lm_annotated *from;  /* where its mask comes from, or NULL */
-  int64_t number;      /* of the phantom; of the image in its COCO file */
+  int64_t number;      /* of the phantom; of the image in its COCO file, in its pack */
   lm_decoded *decoded; /* atomic: NULL until kept */
   bool reported;       /* as broken */
 } lm_item;
@@ -37,6 +39,7 @@ typedef struct lm_samples {
   bool has_masks;
   int classes;         /* masks hold 0..classes; 0: they hold 0 and 1 */
   lm_annotated *annotated;
+  lm_pack *packs;
   size_t kept;       /* atomic: bytes of decoded images */
   bool cache_warned; /* atomic: that the cache cannot be written */
   char name[64];
@@ -57,9 +60,15 @@ lm_samples *lm_loader_samples(lm_loader *l);
 lm_status lm_samples_annotate(lm_samples *s, lm_coco *coco, const uint8_t *value);
 /* One file with the mask of the `number`-th image of the file annotated last. */
 lm_status lm_samples_add_annotated(lm_samples *s, const char *image, int64_t number);
+/* Entries first .. first + count - 1 of the first of s->packs, with their masks if `masks`. */
+lm_status lm_samples_add_packed(lm_samples *s, int64_t first, int64_t count, bool masks);
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count);
 lm_status lm_samples_select(lm_samples *s, const int64_t *items, int64_t count);
 const char *lm_samples_name(lm_samples *s, int64_t i);
+
+/* Item i as it is. */
+lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out);
+void lm_decoded_free(lm_decoded *d); /* NULL is fine */
 
 /* Fill image [channels, size, size], and mask, vessel_mask [size, size] unless NULL. */
 lm_status lm_samples_make(lm_samples *s, int64_t item, int64_t epoch, lm_scratch *scratch,

@@ -1,4 +1,4 @@
-/* sources.c: where a loader's items come from: folders, COCO files and CSV lists. */
+/* sources.c: where a loader's items come from: folders, COCO files, packs and CSV lists. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +126,36 @@ lm_status lm_loader_add_coco(lm_loader *l, const char *images, lm_coco *coco,
     LM_TRY(lm_samples_add_annotated(s, path, i));
   }
   return LM_OK;
+}
+
+/* ---- packs ---- */
+
+static lm_status no_split(const lm_pack *pack, const char *split)
+{
+  char list[400] = "";
+  size_t n = 0;
+  for (int64_t i = 0; i < pack->parts && n < sizeof list - 1; i++)
+    n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? ", " : "",
+                          pack->part[i].split);
+  return lm_fail(LM_ERR_ARG, "%s: no split %s; there is %s", pack->path, split, list);
+}
+
+lm_status lm_loader_add_pack(lm_loader *l, const char *path, const char *split, bool masks)
+{
+  lm_samples *s = lm_loader_samples(l);
+  lm_pack *pack;
+  bool found = false;
+  LM_TRY(lm_pack_open(&pack, path));
+  pack->next = s->packs;
+  s->packs = pack;
+  LM_TRY(lm_loader_set_classes(l, masks ? pack->classes : 0));
+  for (int64_t i = 0; i < pack->parts; i++) {
+    const lm_pack_part *part = &pack->part[i];
+    if (split && strcmp(part->split, split) != 0) continue;
+    found = true;
+    LM_TRY(lm_samples_add_packed(s, part->first, part->count, masks));
+  }
+  return found ? LM_OK : no_split(pack, split ? split : "at all");
 }
 
 /* ---- CSV ---- */

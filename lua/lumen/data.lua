@@ -8,6 +8,7 @@
 local core = require "lumen.core"
 local dataset = require "lumen.dataset"
 local options = require "lumen.options"
+local pack = require "lumen.pack"
 local path = require "lumen.path"
 local recipe = require "lumen.recipe"
 
@@ -105,6 +106,7 @@ function data.locate(name, o)
     if root == "" and path.is_dir(name) then root = "." end
     return dataset.find(set, root)
   end
+  if pack.is(name) then return pack.find(name) end
   if not path.is_dir(name) then data.dataset(name) end
   return plain(name, o.held_out or 0.3)
 end

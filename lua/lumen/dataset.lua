@@ -81,7 +81,7 @@ function dataset.below(names)
   end
 end
 
-local path_fields = { "images", "masks", "annotations" }
+local path_fields = { "images", "masks", "annotations", "path" }
 
 -- Sources of a part with full paths, or nil and the first path that is not there.
 local function locate(part, dir)
