@@ -179,8 +179,9 @@ static lm_status new_image(lm_image *out, int64_t height, int64_t width, int cha
   return lm_calloc(&out->pixels, (size_t)(height * width * channels), (size_t)depth / 8);
 }
 
+/* grey: of a JPEG only the luma, which saves its colours' upsampling and conversion. */
 static lm_status decode_stb(lm_image *out, const unsigned char *p, size_t size,
-                            const char *name)
+                            const char *name, bool grey)
 {
   int width = 0, height = 0, found = 0;
   stb_limit = 1 << 20;
@@ -196,7 +197,7 @@ static lm_status decode_stb(lm_image *out, const unsigned char *p, size_t size,
     return lm_fail(LM_ERR_FORMAT, "%s: %zu bytes cannot hold %d x %d pixels", name, size,
                    height, width);
   }
-  int channels = found >= 3 ? 3 : 1;
+  int channels = found >= 3 && !(grey && p[0] == 0xff) ? 3 : 1;
   bool deep = stbi_is_16_bit_from_memory(p, (int)size);
   /* Blocks of 32 x 32, four channels of 16 bits, doubled twice while inflating. */
   stb_limit = 2 * size + 32 * ((size_t)width + 64) * ((size_t)height + 64);
@@ -327,13 +328,13 @@ lm_status lm_image_decode(lm_image *out, const void *bytes, size_t size, const c
   lm_status status;
   if (memcmp(p, "\x89PNG\r\n\x1a\n", 8) == 0) {
     status = check_png(p, size, name);
-    if (status == LM_OK) status = decode_stb(out, p, size, name);
+    if (status == LM_OK) status = decode_stb(out, p, size, name, grey);
   } else if (p[0] == 0xff && p[1] == 0xd8) {
     status = check_jpeg(p, size, name);
-    if (status == LM_OK) status = decode_stb(out, p, size, name);
+    if (status == LM_OK) status = decode_stb(out, p, size, name, grey);
   } else if (p[0] == 'B' && p[1] == 'M') {
     status = check_bmp(p, size, name);
-    if (status == LM_OK) status = decode_stb(out, p, size, name);
+    if (status == LM_OK) status = decode_stb(out, p, size, name, grey);
   } else if (p[0] == 'P' && (p[1] == '2' || p[1] == '3' || p[1] == '5' || p[1] == '6')) {
     status = decode_pnm(out, p, size, name);
   } else {

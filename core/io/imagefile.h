@@ -21,8 +21,8 @@ typedef struct lm_image {
   void *pixels; /* row-major [height x width x channels] */
 } lm_image;
 
-/* `grey` turns colour into grey with the luma of ITU-R BT.601 in the integer arithmetic
- * of Pillow's convert("L"). `name` stands in the messages. LM_ERR_IO, LM_ERR_FORMAT,
+/* `grey` turns colour into grey with the luma of ITU-R BT.601: of a JPEG the one that is
+ * stored in it, else in the integer arithmetic of Pillow's convert("L"). `name` stands in the messages. LM_ERR_IO, LM_ERR_FORMAT,
  * LM_ERR_MEMORY. Safe on several threads at once. */
 lm_status lm_image_decode(lm_image *out, const void *bytes, size_t size, const char *name,
                           bool grey);

@@ -66,9 +66,9 @@ local function add_items(list, found, source, first, last, masks)
   local loader = core.data.loader { source = source, size = 8, threads = 0, memory = 0 }
   for item = first, math.min(last, #loader) do
     local name = loader:name(item)
-    if name:sub(1, #found.dir + 1) == found.dir .. "/" then name = name:sub(#found.dir + 2) end
+    if found.dir and name:sub(1, #found.dir + 1) == found.dir .. "/" then name = name:sub(#found.dir + 2) end
     list[#list + 1] = { loader = loader, item = item, masks = masks,
-                        name = ("%s/%s"):format(found.set.name, name) }
+                        name = ("%s/%s"):format(base_name(found.set.name), name) }
   end
   return #loader
 end
@@ -81,9 +81,25 @@ local function add_part(list, found, part, first, last, masks)
   end
 end
 
+-- The parts of a dataset: those that were found, or those that it makes itself.
+local function parts_of(found, size)
+  if not found.set.source then return found.parts end
+  local parts = {}
+  for i, split in ipairs(found.set.splits) do
+    local source, first, last = found.set.source("", split, 0, size)
+    parts[i] = { split = split, sources = { source }, first = first, last = last }
+  end
+  return parts
+end
+
+local function count_of(part)
+  return dataset.items(#part.sources == 1 and part.sources[1] or part.sources)
+end
+
 -- The splits of what dataset.find has found, as { split =, items = } in order; what is held out
--- of a part is its test split. only: this split, or "pool" for every image without its mask.
-function pack.splits(found, only)
+-- of a part is its test split. size: of made images. only: this split, or "pool" for every
+-- image without its mask.
+function pack.splits(found, size, only)
   local splits, by_name = {}, {}
   local function add(name, part, first, last)
     local masks = only ~= "pool"
@@ -95,10 +111,10 @@ function pack.splits(found, only)
     end
     add_part(by_name[name].items, found, part, first, last, masks)
   end
-  for _, part in ipairs(found.parts) do
-    local total = dataset.items(part.sources)
+  for _, part in ipairs(parts_of(found, size)) do
+    local total = part.last or count_of(part)
     local train = total - dataset.held_out(part, total)
-    add(part.split, part, 1, train)
+    add(part.split, part, part.first or 1, train)
     add("test", part, train + 1, total)
   end
   return splits

@@ -1,7 +1,8 @@
 -- loader.lua: the loader's speed in images/s per core: read, decode, random crop to 224, flip,
 -- normalise, from 512 x 512 files that are decoded anew each epoch (memory = 0), alone and with
--- pseudo-masks from their cache or filtered anew. Decoding alone, by lumen.image.load in the
--- same process, is the share that no loader can do without.
+-- pseudo-masks from their cache or filtered anew; then the same pictures in a pack of 256 px
+-- (as lumen pack writes it), with its masks. Decoding alone, by lumen.image.load in the same
+-- process, is the share that no loader can do without.
 --
 --   build/lumen tests/bench/loader.lua [threads [images]]      default 2 threads, 64 images
 --
@@ -29,7 +30,9 @@ local function write_files(extension)
 end
 
 local function new_loader(folder, workers, pseudo_mask, cache)
-  return lumen.data.loader { source = { kind = "folder", images = folder }, batch = batch,
+  local source = { kind = folder:match("%.pack$") and "pack" or "folder", images = folder }
+  if source.kind == "pack" then source.path, source.images = folder, nil end
+  return lumen.data.loader { source = source, batch = batch,
     size = 224, seed = 1, shuffle = true, threads = workers, flip = 0.5, memory = 0,
     crop = { scale = { 0.2, 1 } }, mean = lumen.data.mean, std = lumen.data.std,
     pseudo_mask = pseudo_mask, cache = cache }
@@ -77,7 +80,7 @@ end
 
 local function report(name, folder, paths, pseudo_mask, cache)
   verify(folder, threads, pseudo_mask, cache)
-  local decode = decode_seconds(paths)
+  local decode = paths and decode_seconds(paths) or 0 / 0
   local one, many = seconds(folder, 0, pseudo_mask, cache), seconds(folder, threads, pseudo_mask, cache)
   print(("%-28s %7.0f images/s on one core, decoding %3.0f %%; %d workers %7.0f images/s, %5.0f per core")
     :format(name, 1 / one, 100 * decode / one, threads, 1 / many, 1 / many / threads))
@@ -90,4 +93,16 @@ for _, extension in ipairs { "jpg", "png" } do
   report(extension .. ", masks from the cache", folder, paths, true, cache)
   report(extension .. ", masks filtered anew", folder, paths, true)
 end
+
+-- The phantoms with their masks, made small; what packing them costs is printed too.
+local pack = require "lumen.pack"
+local phantoms = { set = { name = "phantom" }, parts = { { split = "train", sources = {
+  { kind = "phantom", count = count, size = side, preset = "hard" } } } } }
+local packed = root .. "/phantom.pack"
+local start = lumen.time()
+pack.write(pack.splits(phantoms, 256), packed, { size = 256, quality = 90, images = 0 })
+print(("packing: %.1f images/s, %.1f kB each"):format(count / (lumen.time() - start),
+  lumen.fs.stat(packed).size / count / 1e3))
+report("pack of 256 px", packed, nil, false)
+report("pack, masks filtered anew", packed, nil, true)
 lumen.fs.remove_tree(root, root:match("^(.*)/"))

@@ -1,6 +1,7 @@
 -- lumen pack data=NAME root=DIR size=256 out=FILE.pack: a dataset or a folder of images, made
 -- small, in one file (or, when out is no *.pack, a folder of files) that is read like the
 -- dataset itself: data=FILE.pack.
+--   > require "lumen.commands.pack" "--help"
 local core = require "lumen.core"
 local data = require "lumen.data"
 local options = require "lumen.options"
@@ -21,8 +22,7 @@ local function gather(o)
   local splits, by_name = {}, {}
   for name in o.data:gmatch("[^,]+") do
     local found = data.locate(name, { root = o.root, held_out = 0.3 })
-    if not found.parts then error(("%s has no files to pack"):format(name), 0) end
-    for _, s in ipairs(pack.splits(found, o.split ~= "" and o.split or nil)) do
+    for _, s in ipairs(pack.splits(found, o.size, o.split ~= "" and o.split or nil)) do
       if by_name[s.split] then
         local items = by_name[s.split].items
         table.move(s.items, 1, #s.items, #items + 1, items)
