@@ -30,8 +30,8 @@ local function u8(rows) return lumen.tensor(rows, { dtype = "u8" }) end
 -- A folder of one picture a.png of 2 x 2 and its mask, written by write(path without extension).
 local function source(write, changes)
   for _, path in ipairs { images, masks } do
-    fs.remove_tree(path, folder)
     fs.mkdir(path)
+    for _, name in ipairs(fs.list(path)) do fs.remove(path .. "/" .. name) end
   end
   image.save(images .. "/a.png", u8(grey))
   write(masks .. "/a")
