@@ -107,6 +107,8 @@ typedef struct lm_handle lm_handle;
 void lm_scope_add(lua_State *L, lm_handle *h);
 void lm_scope_forget(lm_handle *h);
 void lm_check_soft_limit(lua_State *L);
+/* Handles that nobody holds would keep alive what backward is about to free. */
+void lm_collect_before_backward(lua_State *L);
 
 struct lm_handle {
   lm_tensor *tensor; /* NULL after release */

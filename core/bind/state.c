@@ -295,7 +295,8 @@ static int core_hash(lua_State *L)
 
 /* ---- memory ---- */
 
-static size_t soft_limit = (size_t)256 << 20;
+#define LITTLE ((size_t)256 << 20) /* bytes that are not worth a collection */
+static size_t soft_limit = LITTLE;
 static lua_State *pressure_state;
 
 static void collect_under_pressure(lm_device *d)
@@ -310,7 +311,12 @@ void lm_check_soft_limit(lua_State *L)
   if (d->live < soft_limit) return;
   lua_gc(L, LUA_GCCOLLECT);
   size_t next = d->live / 5 * 7;
-  soft_limit = next > ((size_t)256 << 20) ? next : (size_t)256 << 20;
+  soft_limit = next > LITTLE ? next : LITTLE;
+}
+
+void lm_collect_before_backward(lua_State *L)
+{
+  if (lm_device_cpu()->live > LITTLE) lua_gc(L, LUA_GCCOLLECT);
 }
 
 /* Memory of the program's Lua state: half of what tensors may have, so that a giant string is

@@ -484,6 +484,7 @@ static int method_backward(lua_State *L)
     lua_getfield(L, 2, "gradient");
     if (!lua_isnil(L, -1)) g = lm_check_tensor(L, -1);
   }
+  lm_collect_before_backward(L);
   lm_check(L, lm_backward(x, g, keep));
   return 0;
 }

@@ -1,95 +1,29 @@
-/* cpu.c: the CPU device. Its allocator keeps freed blocks in size classes (eighths of powers
- * of two), because fresh pages cost more than most operations that would write them. Device
- * calls come from the main thread only. */
+/* cpu.c: the CPU device. Device calls come from the main thread only. */
 #include "cpu/cpu.h"
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define CLASSES 0 /* no reuse: the sanitizer is to see every use after free */
-#else
-#define CLASSES 512
-#endif
-
-typedef struct block {
-  struct block *next;
-} block;
-
-static block *free_blocks[CLASSES + 1];
-
-/* Smallest class that holds `bytes`: 64 bytes times (8 + i) / 8 times a power of two. */
-static int size_class(size_t bytes, size_t *rounded)
-{
-  size_t units = (bytes + 63) / 64;
-  if (units <= 8) {
-    *rounded = (units ? units : 1) * 64;
-    return (int)(units ? units : 1);
-  }
-  int shift = 60 - __builtin_clzll(units - 1); /* units >> shift is in 8..16 */
-  if (shift < 0) shift = 0;
-  size_t step = (size_t)1 << shift;
-  size_t eighths = (units + step - 1) / step;
-  *rounded = eighths * step * 64;
-  return 16 + shift * 8 + (int)(eighths - 8);
-}
-
-/* Large blocks ask for huge pages: a matrix product walks down columns that lie thousands of
- * bytes apart, and with small pages every step would miss the TLB. */
-static void *fresh_block(size_t bytes)
-{
-  enum { HUGE_PAGE = 1 << 21 };
-  if (bytes < HUGE_PAGE) return aligned_alloc(64, bytes);
-  void *fresh = NULL;
-  if (posix_memalign(&fresh, HUGE_PAGE, bytes) != 0) return NULL;
-  madvise(fresh, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* only a wish */
-  return fresh;
-}
+#include "cpu/blocks.h"
 
 static lm_status cpu_alloc(lm_device *d, size_t bytes, void **out)
 {
   LM_TRY(lm_blas_load());
-  size_t rounded;
-  int k = size_class(bytes, &rounded);
-  if (k < CLASSES && free_blocks[k]) {
-    block *b = free_blocks[k];
-    free_blocks[k] = b->next;
-    d->cached -= rounded;
-    *out = b;
-    return LM_OK;
-  }
-  *out = rounded >= bytes ? fresh_block(rounded) : NULL;
+  *out = lm_block_take(bytes, &d->cached);
   return *out ? LM_OK : lm_fail(LM_ERR_MEMORY, "the system gave no %zu bytes", bytes);
 }
 
 static void cpu_free(lm_device *d, void *data, size_t bytes)
 {
-  size_t rounded;
-  int k = size_class(bytes, &rounded);
-  if (k >= CLASSES) {
-    free(data);
-    return;
-  }
-  block *b = data;
-  b->next = free_blocks[k];
-  free_blocks[k] = b;
-  d->cached += rounded;
+  lm_block_give(data, bytes, &d->cached);
 }
 
 static size_t cpu_empty_cache(lm_device *d)
 {
   size_t freed = d->cached;
-  for (int k = 0; k < CLASSES; k++) {
-    while (free_blocks[k]) {
-      block *b = free_blocks[k];
-      free_blocks[k] = b->next;
-      free(b);
-    }
-  }
-  d->cached = 0;
+  lm_blocks_trim(&d->cached);
   return freed;
 }
 

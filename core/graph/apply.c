@@ -75,6 +75,17 @@ lm_status lm_save(lm_call *c, int k, lm_dtype dtype, int ndim, const int64_t *sh
   return LM_OK;
 }
 
+bool lm_will_want(const lm_call *c, int i)
+{
+  return c->recording && c->in[i] && c->in[i]->requires_grad;
+}
+
+void lm_save_factors(lm_call *c)
+{
+  for (int i = 0; i < 2; i++)
+    if (!lm_will_want(c, 1 - i)) c->save_in &= ~(1u << i);
+}
+
 /* ---- running the kernel ---- */
 
 /* A contiguous f32 or same-dtype copy of t for a CPU kernel. */
@@ -271,7 +282,8 @@ lm_status lm_apply_lists(const lm_op *op, lm_tensor *const *in, const int *count
     lm_interrupted = 0;
     return lm_fail(LM_ERR_INTERRUPT, "interrupted");
   }
-  lm_call c = {.op = op, .in = (lm_tensor **)(uintptr_t)in, .narg = sig->narg};
+  lm_call c = {
+      .op = op, .in = (lm_tensor **)(uintptr_t)in, .narg = sig->narg, .save_in = op->save_in};
   for (int a = 0; a < sig->narg; a++) {
     c.first[a] = c.nin;
     c.count[a] = counts ? counts[a] : 1;

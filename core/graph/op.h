@@ -110,6 +110,10 @@ struct lm_call {
   lm_tensor *out[LM_MAX_OUT];
   lm_tensor *save[LM_MAX_SAVE];
   bool recording;      /* in forward: backward will follow, fill `save` */
+  unsigned save_in;    /* op->save_in; infer may clear what this very call will not need */
+  /* Set by infer where output 0 is cheaply made again from what is saved for grad (c is as grad
+   * sees it): operations that need this output in backward then keep no copy of it. */
+  lm_status (*remake)(lm_call *c, lm_tensor **out);
   const bool *wants;   /* in backward: which inputs want a gradient */
   lm_device *device;
   lm_rng rng;          /* LM_OP_RANDOM: key and stream of this very call */
@@ -126,6 +130,11 @@ lm_status lm_out_view(lm_call *c, int k, int ndim, const int64_t *shape, const i
                       int64_t offset);
 /* Declare an extra result for backward; does nothing (save[k] stays NULL) when not recording. */
 lm_status lm_save(lm_call *c, int k, lm_dtype dtype, int ndim, const int64_t *shape);
+
+/* Whether backward will ask this call for the gradient of input i. */
+bool lm_will_want(const lm_call *c, int i);
+/* For products: inputs 0 and 1 are each saved only for the gradient of the other. */
+void lm_save_factors(lm_call *c);
 
 /* Fail with "name: ..." in front. */
 #define lm_op_fail(c, kind, format, ...) \

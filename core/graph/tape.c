@@ -81,13 +81,22 @@ static lm_status keep(const lm_tensor *t, bool whole, lm_tensor **out)
   return whole ? lm_tensor_detach(t, out) : lm_tensor_shape_only(t, out);
 }
 
+/* Whether the operation that made t can make it again as it is now. */
+static bool can_remake(const lm_tensor *t)
+{
+  const lm_node *maker = t->node;
+  return maker && t->node_output == 0 && maker->call.remake && !maker->released &&
+         maker->version[maker->call.nin] == t->storage->version;
+}
+
 static lm_status keep_tensors(const lm_call *c, lm_node *n)
 {
   for (int a = 0; a < c->narg; a++) {
-    bool whole = (c->op->save_in >> a) & 1;
+    bool needed = (c->save_in >> a) & 1;
     for (int i = c->first[a]; i < c->first[a] + c->count[a]; i++) {
       if (!c->in[i]) continue;
-      LM_TRY(keep(c->in[i], whole, &n->call.in[i]));
+      n->edge[i].remake = needed && can_remake(c->in[i]);
+      LM_TRY(keep(c->in[i], needed && !n->edge[i].remake, &n->call.in[i]));
       n->version[i] = c->in[i]->storage->version;
     }
   }
@@ -167,6 +176,13 @@ static lm_status check_versions(const lm_node *n)
   for (int i = 0; i < c->nin; i++) LM_TRY(check_version(n, c->in[i], i, "input"));
   for (int k = 0; k < c->nout; k++) LM_TRY(check_version(n, c->out[k], c->nin + k, "output"));
   return LM_OK;
+}
+
+static lm_status fail_freed(const lm_node *n)
+{
+  lm_fail(LM_ERR_ARG, "backward: the graph of %s was freed by an earlier backward",
+          n->call.op->name);
+  return lm_hint("call the first one as x:backward{keep=true}");
 }
 
 /* *sum = *sum + g; takes over the reference to g. Adds in place when nobody else sees *sum. */
@@ -262,6 +278,30 @@ static lm_status check_gradient(const lm_node *n, int i, const lm_tensor *g)
                  n->call.op->name, lm_describe(g), lm_describe(x));
 }
 
+/* Fill in the inputs that were not kept. Their makers hold them too, for other users, until
+ * backward reaches the makers themselves. */
+static lm_status remake_inputs(lm_node *n)
+{
+  for (int i = 0; i < n->call.nin; i++) {
+    if (!n->edge[i].remake || n->call.in[i]->storage) continue;
+    lm_node *maker = n->edge[i].node;
+    lm_call *m = &maker->call;
+    if (maker->released) return fail_freed(maker);
+    if (!m->out[0]->storage) {
+      lm_tensor *made;
+      LM_TRY(check_versions(maker));
+      LM_TRY(remake_inputs(maker));
+      LM_TRY(m->remake(m, &made));
+      made->storage->version = maker->version[m->nin];
+      lm_release(m->out[0]);
+      m->out[0] = made;
+    }
+    lm_release(n->call.in[i]);
+    n->call.in[i] = lm_retain(m->out[0]);
+  }
+  return LM_OK;
+}
+
 /* Hand the gradients of a node's inputs down its edges; takes over all references. */
 static lm_status pass_down(lm_node *n, lm_tensor **gin)
 {
@@ -284,14 +324,11 @@ static lm_status run_node(lm_node *n, bool keep_graph)
   bool any = false;
   for (int k = 0; k < c->nout; k++) any |= n->gout[k] != NULL;
   if (!any) return LM_OK;
-  if (n->released) {
-    lm_fail(LM_ERR_ARG, "backward: the graph of %s was freed by an earlier backward",
-            c->op->name);
-    return lm_hint("call the first one as x:backward{keep=true}");
-  }
+  if (n->released) return fail_freed(n);
   if (!c->op->grad)
     return lm_fail(LM_ERR_UNSUPPORTED, "backward: %s has no gradient", c->op->name);
   LM_TRY(check_versions(n));
+  LM_TRY(remake_inputs(n));
   lm_tensor *few[16] = {NULL}, **gin = few;
   if (c->nin > 16) LM_TRY(lm_calloc(&gin, (size_t)c->nin, sizeof *gin));
   lm_status status = c->op->grad(c, n->gout, gin);

@@ -10,6 +10,7 @@ typedef struct lm_edge {
   struct lm_node *node;
   int output;
   lm_tensor *leaf;
+  bool remake; /* the input is not kept: the node makes it again */
 } lm_edge;
 
 typedef struct lm_node {

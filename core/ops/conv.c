@@ -103,6 +103,7 @@ static lm_status conv2d_infer(lm_call *c)
                         lm_describe(x));
     shape[2 + d] = (room - span) / v.stride[d] + 1;
   }
+  lm_save_factors(c);
   return lm_out(c, 0, x->dtype, 4, shape);
 }
 
@@ -210,6 +211,7 @@ static lm_status conv_transpose2d_infer(lm_call *c)
                         "%lld x %lld (x: %s, weight: %s)", PAIR(v.padding),
                         lm_describe(x), lm_describe(w));
   }
+  lm_save_factors(c);
   return lm_out(c, 0, x->dtype, 4, shape);
 }
 

@@ -229,6 +229,12 @@ BINARY(sub, "x - y, broadcast together. Integers wrap around.\n"
             "> 1 - lumen.tensor{1, 2}\n"
             "f32 [2] {0, -1}", binary_infer, sub_grad, 0)
 
+static lm_status mul_infer(lm_call *c)
+{
+  lm_save_factors(c);
+  return binary_infer(c);
+}
+
 static lm_status mul_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   for (int i = 0; i < 2; i++) {
@@ -243,7 +249,7 @@ ARITHMETIC(mul, a * b)
 BINARY(mul, "x y, element by element, broadcast together. Integers wrap around.\n"
             "> lumen.tensor{1, 2} * lumen.tensor{3, 4}\n"
             "f32 [2] {3, 8}",
-       binary_infer, mul_grad, 3)
+       mul_infer, mul_grad, 3)
 
 ROW3(div_backward_f32, float, float, -a * b / (c * c))
 ROW3(div_backward_f64, double, double, -a * b / (c * c))

@@ -149,6 +149,7 @@ static lm_status matmul_infer(lm_call *c)
                       lm_describe(x), lm_describe(y));
   if (x->ndim > 1) shape[ndim++] = lm_size(x, -2);
   if (y->ndim > 1) shape[ndim++] = lm_size(y, -1);
+  if (x->ndim > 1 && y->ndim > 1) lm_save_factors(c); /* others are reshaped in backward */
   return lm_out(c, 0, x->dtype, ndim, shape);
 }
 
@@ -408,6 +409,12 @@ DEFINE_ACTIVATION(double)
 
 /* ---- linear ---- */
 
+/* The activation once more; without one there would be the whole product to make. */
+static lm_status linear_remake(lm_call *c, lm_tensor **out)
+{
+  return lm_apply(lm_op_find(c->param[0].s), LM_IN(c->save[0]), NULL, out);
+}
+
 static lm_status linear_infer(lm_call *c)
 {
   const lm_tensor *x = c->in[0], *w = c->in[1], *b = c->in[2];
@@ -431,7 +438,9 @@ static lm_status linear_infer(lm_call *c)
   memcpy(shape, x->shape, sizeof shape);
   shape[x->ndim - 1] = w->shape[0];
   LM_TRY(lm_out(c, 0, x->dtype, x->ndim, shape));
+  lm_save_factors(c);
   if (a == ACT_NONE) return LM_OK;
+  if (x->dtype != LM_BF16) c->remake = linear_remake; /* of bf16 the f32 sum is kept */
   return lm_save(c, 0, x->dtype == LM_F64 ? LM_F64 : LM_F32, x->ndim, shape);
 }
 

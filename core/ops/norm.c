@@ -14,7 +14,7 @@
 #define ROW_CHUNK 32        /* rows of layer_norm that share partial sums */
 #define PARALLEL_WORK 16384 /* elements below which threads cost more than they bring */
 
-extern const lm_op lm_op_layer_norm_backward, lm_op_batch_norm_backward,
+extern const lm_op lm_op_layer_norm, lm_op_layer_norm_backward, lm_op_batch_norm_backward,
     lm_op_group_norm_backward;
 
 /* sum, square_sum: of x - shift. dot_sum: adds the sums of g and of g * (x - shift) to s[0],
@@ -214,6 +214,11 @@ static bool wants_affine(const lm_call *c)
 
 /* ---- layer_norm ---- */
 
+static lm_status layer_remake(lm_call *c, lm_tensor **out)
+{
+  return lm_apply(&lm_op_layer_norm, LM_IN(c->in[0], c->in[1], c->in[2]), c->param, out);
+}
+
 static lm_status layer_infer(lm_call *c)
 {
   const lm_tensor *x = c->in[0];
@@ -224,6 +229,7 @@ static lm_status layer_infer(lm_call *c)
   LM_TRY(check_vector(c, 1, lm_size(x, -1), "last dimension"));
   LM_TRY(check_vector(c, 2, lm_size(x, -1), "last dimension"));
   LM_TRY(lm_out_like(c, 0, x));
+  c->remake = layer_remake;
   return save_statistics(c, x->ndim - 1, x->shape);
 }
 
@@ -273,7 +279,7 @@ const lm_op lm_op_layer_norm = {
   .infer = layer_infer,
   .cpu = layer_cpu,
   .grad = layer_grad,
-  .save_in = 3,
+  .save_in = 7,
 };
 
 static lm_status layer_backward_infer(lm_call *c)
@@ -384,6 +390,7 @@ static lm_status batch_infer(lm_call *c)
     return lm_op_fail(c, LM_ERR_SHAPE,
                       "training needs more than one value per channel (x: %s)",
                       lm_describe(x));
+  if (!c->param[0].i && !lm_will_want(c, 1) && !lm_will_want(c, 2)) c->save_in &= ~1u;
   LM_TRY(lm_out_like(c, 0, x));
   return save_statistics(c, 1, &p.c);
 }
@@ -435,9 +442,9 @@ static lm_status batch_cpu(lm_call *c)
 
 static lm_status batch_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
-  lm_tensor *part[3] = {NULL, NULL, NULL};
+  lm_tensor *part[3] = {NULL, NULL, NULL}, *x = c->in[0]->storage ? c->in[0] : NULL;
   LM_TRY(lm_apply(&lm_op_batch_norm_backward,
-                  LM_IN(gout[0], c->in[0], c->in[1], c->save[0], c->save[1]),
+                  LM_IN(gout[0], x, c->in[1], c->save[0], c->save[1]),
                   LM_PARAMS(c->param[0], lm_int(wants_affine(c))), part));
   take_parts(c, part, gin);
   return LM_OK;
@@ -463,11 +470,11 @@ const lm_op lm_op_batch_norm = {
 
 static lm_status plane_backward_infer(lm_call *c, bool affine)
 {
-  const lm_tensor *x = c->in[1];
-  LM_TRY(lm_out_like(c, 0, x));
+  const lm_tensor *g = c->in[0];
+  LM_TRY(lm_out_like(c, 0, g));
   if (!affine) return LM_OK;
-  LM_TRY(lm_out(c, 1, x->dtype, 1, &x->shape[1]));
-  return lm_out(c, 2, x->dtype, 1, &x->shape[1]);
+  LM_TRY(lm_out(c, 1, g->dtype, 1, &g->shape[1]));
+  return lm_out(c, 2, g->dtype, 1, &g->shape[1]);
 }
 
 static lm_status batch_backward_infer(lm_call *c)
@@ -480,10 +487,10 @@ static lm_status batch_backward_infer(lm_call *c)
 static lm_status batch_backward_cpu(lm_call *c)
 {
   const lm_tensor *g = c->in[0], *x = c->in[1];
-  planes p = planes_of(x);
+  planes p = planes_of(g);
   bool training = c->param[0].i != 0, affine = c->param[1].i != 0;
   double count = (double)(p.n * p.area);
-#pragma omp parallel for schedule(static) if (lm_numel(x) > PARALLEL_WORK)
+#pragma omp parallel for schedule(static) if (lm_numel(g) > PARALLEL_WORK)
   for (int64_t k = 0; k < p.c; k++) {
     double mean = value(c->in[3], k, 0), rstd = value(c->in[4], k, 0), s[2] = {0, 0};
     if (training || affine)
@@ -507,8 +514,9 @@ static lm_status batch_backward_cpu(lm_call *c)
 
 const lm_op lm_op_batch_norm_backward = {
   .name = "batch_norm_backward",
-  .sig = "g, x, weight?, mean, rstd; training: bool, affine: bool",
-  .doc = "Gradients of batch_norm for x and, when affine, for weight and bias.",
+  .sig = "g, x?, weight?, mean, rstd; training: bool, affine: bool",
+  .doc = "Gradients of batch_norm for x and, when affine, for weight and bias; x is needed "
+         "for the latter and when training.",
   .infer = batch_backward_infer,
   .cpu = batch_backward_cpu,
   .flags = LM_OP_INTERNAL,

@@ -118,6 +118,74 @@ function TestTape:test_backward_frees_what_was_saved()
   lu.assertTrue(lumen.memory().live - before <= 4000 + 64, "gradient and loss only")
 end
 
+-- Bytes that the tape holds for fn's result when no handle but the result's is left.
+local function held_by(fn)
+  collectgarbage()
+  collectgarbage()
+  local before = lumen.memory().live
+  local result = lumen.scope(fn)
+  return lumen.memory().live - before, result
+end
+
+local function f64(...)
+  return lumen.randn({ ... }, { dtype = "f64", rng = { seed = 3, stream = "tape" } })
+end
+
+function TestTape:test_frozen_factors_are_not_kept()
+  local x, w = lumen.ones({ 100, 100 }, { requires_grad = true }), lumen.ones(100, 100)
+  local matrix = 40000
+  local function chain(y)
+    return function()
+      for _ = 1, 3 do y = lumen.linear(y * w, w):matmul(w) end
+      return y
+    end
+  end
+  local held, y = held_by(chain(x))
+  lu.assertTrue(held < 2 * matrix, "only the result, not " .. held)
+  y:sum():backward()
+  helper.assert_close(x.grad, lumen.full({ 100, 100 }, 1e12), 1e-5)
+  w = lumen.ones({ 100, 100 }, { requires_grad = true })
+  held = held_by(chain(lumen.ones(100, 100)))
+  lu.assertTrue(held > 8 * matrix, "every factor, not " .. held)
+end
+
+function TestTape:test_what_is_cheap_is_made_again()
+  local w, x = leaf(f64(64, 64):totable()), leaf(f64(50, 64):totable())
+  local size = 50 * 64 * 8
+  local function layers()
+    local y = lumen.layer_norm(lumen.layer_norm(x, w:select(1, 1)))
+    y = lumen.linear(y, w, nil, { activation = "gelu" })
+    return lumen.linear(y, w)
+  end
+  local held = held_by(layers)
+  lu.assertTrue(held < 2.5 * size, "pre-activation and result, not " .. held)
+  lumen.gradcheck(function(a, b)
+    local y = lumen.layer_norm(lumen.layer_norm(a, b:select(1, 1)))
+    y = lumen.linear(y, b, nil, { activation = "silu" })
+    return lumen.linear(y, b) + lumen.linear(y, b):square() -- two that need it
+  end, { f64(3, 4), f64(4, 4) })
+  local y = layers():sum()
+  y:backward { keep = true }
+  local once = w.grad:clone()
+  y:backward()
+  helper.assert_close(w.grad, once * 2, 1e-12)
+  lu.assertStrContains(message_of(function() y:backward() end), "freed by an earlier")
+end
+
+function TestTape:test_what_was_overwritten_is_not_made_again()
+  local x, w = leaf(f64(3, 4):totable()), leaf(f64(4, 4):totable())
+  local y = lumen.layer_norm(x)
+  lumen.no_grad(function() y:detach():fill_(2) end)
+  lumen.linear(y, w):sum():backward()
+  lu.assertEquals(w.grad:totable()[1], { 6, 6, 6, 6 }) -- of the twos
+  y = lumen.layer_norm(x)
+  local z = lumen.linear(y, w):sum()
+  lumen.no_grad(function() x:fill_(0) end)
+  local message = message_of(function() z:backward() end)
+  lu.assertStrContains(message, "layer_norm saved its input")
+  lu.assertStrContains(message, "fill_ has overwritten")
+end
+
 function TestTape:test_accumulation_equals_one_batch()
   local data = lumen.randn({ 8, 4 }, { dtype = "f64", rng = { seed = 1, stream = "a" } })
   local w = leaf { 1, -1, 2, 0.5 };

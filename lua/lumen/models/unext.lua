@@ -99,12 +99,21 @@ function Unext:build(options)
   self.final = nn.Conv2d(8, options.classes or 1, 1)
 end
 
-local function up(map)
-  local size = { 2 * map.shape[3], 2 * map.shape[4] }
-  return core.relu(core.resize(map, { size = size, mode = "bilinear" }))
+-- Convolution, normalisation, then down or up by 2; the large maps in between end here.
+local function down(convolution, norm, map)
+  return core.scope(function()
+    return core.relu(core.max_pool2d(norm(convolution(map)), { size = 2 }))
+  end)
 end
 
-local function down(map) return core.relu(core.max_pool2d(map, { size = 2 })) end
+local function up(convolution, norm, map)
+  return core.scope(function()
+    map = convolution(map)
+    if norm then map = norm(map) end
+    local size = { 2 * map.shape[3], 2 * map.shape[4] }
+    return core.relu(core.resize(map, { size = size, mode = "bilinear" }))
+  end)
+end
 
 -- options.stages: a table that receives the stage outputs t1..t4 and bottleneck.
 function Unext:forward(image, options)
@@ -112,9 +121,9 @@ function Unext:forward(image, options)
   if h % 32 ~= 0 or w % 32 ~= 0 then
     error(("unext: image sides must be divisible by 32, they are %d x %d"):format(h, w), 0)
   end
-  local t1 = down(self.ebn1(self.encoder1(image)))
-  local t2 = down(self.ebn2(self.encoder2(t1)))
-  local t3 = down(self.ebn3(self.encoder3(t2)))
+  local t1 = down(self.encoder1, self.ebn1, image)
+  local t2 = down(self.encoder2, self.ebn2, t1)
+  local t3 = down(self.encoder3, self.ebn3, t2)
   local x, rows, cols = self.patch_embed3(t3)
   x = self.norm3(self.block1:at(1)(x, rows, cols))
   local t4 = to_map(x, rows, cols)
@@ -122,15 +131,15 @@ function Unext:forward(image, options)
   x = self.norm4(self.block2:at(1)(x, rows, cols))
   local bottleneck = to_map(x, rows, cols)
 
-  local map = up(self.dbn1(self.decoder1(bottleneck))) + t4
+  local map = up(self.decoder1, self.dbn1, bottleneck) + t4
   rows, cols = map.shape[3], map.shape[4]
   x = self.dnorm3(self.dblock1:at(1)(to_tokens(map), rows, cols))
-  map = up(self.dbn2(self.decoder2(to_map(x, rows, cols)))) + t3
+  map = up(self.decoder2, self.dbn2, to_map(x, rows, cols)) + t3
   rows, cols = map.shape[3], map.shape[4]
   x = self.dnorm4(self.dblock2:at(1)(to_tokens(map), rows, cols))
-  map = up(self.dbn3(self.decoder3(to_map(x, rows, cols)))) + t2
-  map = up(self.dbn4(self.decoder4(map))) + t1
-  map = up(self.decoder5(map))
+  map = up(self.decoder3, self.dbn3, to_map(x, rows, cols)) + t2
+  map = up(self.decoder4, self.dbn4, map) + t1
+  map = up(self.decoder5, nil, map)
   if options and options.stages then
     local s = options.stages
     s.t1, s.t2, s.t3, s.t4, s.bottleneck = t1, t2, t3, t4, bottleneck

@@ -65,8 +65,10 @@ function Block:build(size, heads, options)
   self.drop_path = layers.DropPath(options.drop_path or 0)
 end
 function Block:forward(x)
-  x = x + self.drop_path(self.attn(self.norm1(x)))
-  return x + self.drop_path(self.mlp(self.norm2(x)))
+  return core.scope(function() -- what backward does not need ends here
+    local y = x + self.drop_path(self.attn(self.norm1(x)))
+    return y + self.drop_path(self.mlp(self.norm2(y)))
+  end)
 end
 transformer.Block = Block
 
