@@ -64,11 +64,15 @@ function Block:build(size, heads, options)
   self.mlp = Mlp(size, math.tointeger(size * (options.mlp_ratio or 4) // 1), options)
   self.drop_path = layers.DropPath(options.drop_path or 0)
 end
+local function through(self, x)
+  x = x + self.drop_path(self.attn(self.norm1(x)))
+  return x + self.drop_path(self.mlp(self.norm2(x)))
+end
+-- While learning, what backward does not need ends with the block; without gradients it stays
+-- for whoever looks inside.
 function Block:forward(x)
-  return core.scope(function() -- what backward does not need ends here
-    local y = x + self.drop_path(self.attn(self.norm1(x)))
-    return y + self.drop_path(self.mlp(self.norm2(y)))
-  end)
+  if core.grad_enabled() then return core.scope(through, self, x) end
+  return through(self, x)
 end
 transformer.Block = Block
 
