@@ -23,7 +23,7 @@ function toy:run(o, run)
   end
   if o.table then
     local rows = { "image,score,missing" }
-    for i = 1, 10 do rows[i + 1] = ('"a ""%d"", b",%.17g,'):format(i, score + 0.001 * i) end
+    for i = 1, 10 do rows[i + 1] = ('"a ""%d"", b",%.17g,'):format(i, score + 0.001 * (i - 5.5)) end
     lumen.fs.write(run.dir .. "/images.csv", table.concat(rows, "\n") .. "\n")
   end
   return { score = score, constant = 2 }
@@ -329,6 +329,13 @@ function TestRunning:test_without_values_per_image()
     { { "seeds", "0,1,2" } })
   lu.assertStrContains(self:read "table.md", "| 2.0    | 2.0100 ± 0.0100 | +1.0000 [+1.0000, "
     .. "+1.0000] | 2.0000 ± 0.0000 | 0.0000 [0.0000, 0.0000] |")
+  lu.assertStrContains(self:read "table.md", "Student's t over the seeds")
+end
+
+-- Values per image whose mean is another than the run's are not believed.
+function TestRunning:test_values_per_image_that_do_not_fit()
+  lumen.fs.write(self.file, (toy:gsub("i %- 5%.5", "i")))
+  self:run()
   lu.assertStrContains(self:read "table.md", "Student's t over the seeds")
 end
 

@@ -26,6 +26,8 @@ local function split_csv(line)
 end
 
 -- metric -> image -> value of a run, from images.csv (a line per test image); nil without it.
+-- An undefined value counts as it does in the mean by default: 1 where dice is undefined too
+-- (both masks are empty), else 0.
 local function per_image(dir)
   local file = dir .. "/images.csv"
   if not core.fs.exists(file) then return nil end
@@ -36,18 +38,34 @@ local function per_image(dir)
       head = cells
       for i = 2, #head do columns[head[i]] = {} end
     else
-      for i = 2, #head do columns[head[i]][cells[1]] = tonumber(cells[i]) end
+      for i = 2, #head do columns[head[i]][cells[1]] = tonumber(cells[i]) or false end
+      for _, column in next, columns do
+        if column[cells[1]] == false then
+          column[cells[1]] = columns.dice and columns.dice[cells[1]] and 0 or 1
+        end
+      end
     end
   end
   return columns
 end
 
--- Fill in cell.metrics (name -> number) and cell.images of the cells that have finished.
+local function agrees(values, mean)
+  local sum, count = 0, 0
+  for _, v in next, values do sum, count = sum + v, count + 1 end
+  return count > 0 and type(mean) == "number" and math.abs(sum / count - mean) < 1e-4
+end
+
+-- Fill in cell.metrics (name -> number) and cell.images of the cells that have finished. Of the
+-- values per image those stay whose mean is what the run reports.
 local function collect(p)
   for _, cell in ipairs(p.cells) do
     local result = report.result(cell.task.dir)
     cell.metrics = result and result.metrics
-    cell.images = result and per_image(cell.task.dir)
+    cell.images = result and per_image(cell.task.dir) or {}
+    for _, metric in ipairs(p.experiment.report) do
+      local values = cell.images[metric]
+      if values and not agrees(values, cell.metrics[metric]) then cell.images[metric] = nil end
+    end
   end
 end
 
@@ -59,26 +77,17 @@ local function sorted_keys(map)
 end
 
 -- Differences per seed and image of cells that are paired by seed; nil unless all of them have
--- values for the same images. Images where a value is undefined are left out.
-local function image_differences(pairs_of_cells, metric)
-  local images
-  for _, pair in ipairs(pairs_of_cells) do
-    for k = 1, 2 do
-      local values = pair[k].images and pair[k].images[metric]
-      if not values then return nil end
-      local names = {}
-      for _, name in ipairs(images or sorted_keys(values)) do
-        if values[name] and values[name] == values[name] then names[#names + 1] = name end
-      end
-      images = names
-    end
-  end
-  if not images or #images == 0 then return nil end
-  local rows = {}
-  for s, pair in ipairs(pairs_of_cells) do
+-- values, for the same images.
+local function image_differences(paired, metric)
+  local images, rows = nil, {}
+  for s, pair in ipairs(paired) do
+    local a, b = pair[1].images[metric], pair[2].images[metric]
+    if not a or not b then return nil end
+    images = images or sorted_keys(a)
     rows[s] = {}
     for i, name in ipairs(images) do
-      rows[s][i] = pair[1].images[metric][name] - pair[2].images[metric][name]
+      if not a[name] or not b[name] then return nil end
+      rows[s][i] = a[name] - b[name]
     end
   end
   return rows

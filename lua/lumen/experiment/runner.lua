@@ -215,6 +215,9 @@ end
 -- Ask all running stages to save a checkpoint and end, and wait for them.
 local function stop_all(r)
   local stop = core.time() + stop_seconds
+  if next(r.running) then
+    io.stderr:write(r.live and "\r\27[K" or "", "stopping the running stages\n")
+  end
   for _, slot in ipairs(r.slots) do
     if slot.task then r.running[slot.task].process:stop() end
   end
@@ -346,12 +349,12 @@ function runner.run(p)
               threads = math.max(1, threads // #slots), live = core.fs.isatty(2),
               durations = read_durations(p.out .. "/events.jsonl"),
               events = assert(io.open(p.out .. "/events.jsonl", "a")) }
-  do
-    local guard <close> = setmetatable({}, { __close = function()
-      stop_all(r)
-      r.events:close()
-    end })
-    loop(r)
+  local ok, message = pcall(loop, r)
+  stop_all(r)
+  r.events:close()
+  if not ok then
+    local interrupted = tostring(message):match("interrupted$")
+    error(interrupted and "interrupted; the same command continues" or message, 0)
   end
   complain_about_failures(r)
   local complete = count_cells(p) == #p.cells
