@@ -87,6 +87,7 @@ void lm_bind_fs(lua_State *L);      /* fs.c: fs; called by lm_bind_io */
 void lm_bind_json(lua_State *L);    /* json.c: json */
 void lm_bind_vision(lua_State *L);  /* vision.c: vision, image.resize ... */
 void lm_bind_phantom(lua_State *L); /* phantom.c: vision.phantom */
+void lm_bind_histogram(lua_State *L); /* histogram.c: histogram */
 void lm_bind_data(lua_State *L);    /* data.c: data.loader */
 void lm_bind_coco(lua_State *L);    /* coco.c: data.coco; called by lm_bind_data */
 /* Add the source {kind = "coco", ...} at `index` to a loader. Leaves things on the stack. */

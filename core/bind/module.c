@@ -24,6 +24,7 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_json(L);
   lm_bind_vision(L);
   lm_bind_phantom(L);
+  lm_bind_histogram(L);
   lm_bind_data(L);
   lm_bind_profile(L);
   lm_bind_docs(L);

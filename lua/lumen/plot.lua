@@ -1,7 +1,6 @@
 -- Curves and histograms, drawn by the program gnuplot: in the terminal through chafa, else as
 -- PNG or SVG files.
 local core = require "lumen.core"
-local histogram = require "lumen.histogram"
 local history = require "lumen.run.history"
 local path = require "lumen.path"
 local terminal = require "lumen.terminal"
@@ -233,7 +232,7 @@ function plot.hist(x, o)
   if not core.is_tensor(x) then
     error("hist: a tensor or a list of numbers expected, not " .. type(x), 0)
   end
-  local h = histogram(x, o)
+  local h = core.histogram(x, { bins = o.bins, range = o.range })
   if h.count == 0 then error("hist: there is no finite value to count", 0) end
   local program = need_gnuplot()
   local middles, width = {}, h.edges[2] - h.edges[1]

@@ -1,5 +1,6 @@
 -- One run of a recipe: its directory (lock, options.lua, env.json, log.jsonl, checkpoints/,
--- images/, stages/, result.json) and the frame around the training loop:
+-- images/, stages/, TensorBoard's event file, report.html, result.json) and the frame around
+-- the training loop:
 --
 --   run.model, run.loader = ..., ...
 --   run.optimizer = optim.adamw(run.model, {...})
@@ -18,8 +19,11 @@ local json = require "lumen.run.json"
 local log = require "lumen.run.log"
 local options = require "lumen.options"
 local picture = require "lumen.picture"
+local progress = require "lumen.run.progress"
+local report = require "lumen.report"
 local schedule = require "lumen.schedule"
 local session = require "lumen.run.session"
+local tensorboard = require "lumen.run.tensorboard"
 
 local Run = {}
 Run.__index = Run
@@ -129,8 +133,10 @@ function Run:finish() return session.finish(self) end
 function Run:close()
   if self.status ~= "finished" then self.status = "closed" end
   session.close(self)
-  if self.log then self.log:close() end
-  self.log = nil
+  for _, part in ipairs { "progress", "log", "board" } do
+    if self[part] then self[part]:close() end
+    self[part] = nil
+  end
   self.lock:release()
 end
 
@@ -144,6 +150,9 @@ function Run:_write_result(metrics)
       fields[#fields + 1] = row -- groups stand at the top level too
     end
   end
+  local ok, message = pcall(report.write, { self.dir }, self.dir .. "/report.html",
+    { metrics = metrics, recipe = self.recipe.name, beside = true })
+  if not ok then io.stderr:write(("report.html: %s\n"):format(tostring(message))) end
   core.fs.write(self.dir .. "/result.json", json.object(fields) .. "\n")
 end
 
@@ -169,7 +178,12 @@ end
 -- Save a picture (u8 [H, W] or [H, W, 3]) as images/<name>.png.
 function Run:image(name, image)
   core.fs.mkdir(self.dir .. "/images")
-  core.image.save(("%s/images/%s.png"):format(self.dir, name), picture.to_u8(image))
+  local path = ("%s/images/%s.png"):format(self.dir, name)
+  core.image.save(path, picture.to_u8(image))
+  if self.board then
+    self.board:image(self.step_count, name:gsub("_%d+$", ""), core.fs.read(path), image.shape[1],
+      image.shape[2], image.shape[3] or 1)
+  end
 end
 
 -- Lengths of the training in batches and steps; checks what the recipe has set.
@@ -211,6 +225,7 @@ end
 
 function Run:save()
   if self.saved_step == self.step_count then return end
+  if self.board then self.board:flush() end
   checkpoint.save(self.dir, self.step_count, self.model, self.optimizer, {
     { "step", self.step_count }, { "batches", self.micro },
     { "updates", self.optimizer.steps }, { "seed", self.o.seed },
@@ -223,6 +238,8 @@ function Run:epochs()
   self:_plan()
   restore(self)
   self.log = log.open(self.dir .. "/log.jsonl", self.step_count)
+  self.board = tensorboard.open(self.dir, self.step_count, self.total)
+  self.progress = progress.open(self.recipe.name)
   self.began, self.began_step = core.time(), self.step_count
   local epoch = self.micro // self.batches_per_epoch
   return function()
@@ -232,6 +249,7 @@ function Run:epochs()
     epoch = epoch + 1
     if epoch > self.epoch_count or self.step_count >= self.total then
       self:save()
+      self.progress:close()
       return nil
     end
     self.epoch = epoch
@@ -297,8 +315,10 @@ function Run:update()
   if self.bad then
     self.model:zero_grad()
   else
+    local scale, coming = 1 / self.o.accumulate, self.step_count + 1
+    if self.board:draws(coming) then self.board:histograms(coming, self.model, scale) end
     self.updating = true -- an error in here leaves parameters of two steps
-    norm, done = self.optimizer:step(lr, 1 / self.o.accumulate)
+    norm, done = self.optimizer:step(lr, scale)
     self.updating = nil
   end
   self.step_count = self.step_count + 1
@@ -344,14 +364,15 @@ function Run:report(lr, norm, done)
   end
   if not done then
     fields[#fields + 1] = { "skipped", true }
-    io.stderr:write(("step %d skipped: loss or gradient is not finite\n"):format(self.step_count))
+    self.progress:note(("step %d skipped: loss or gradient is not finite"):format(self.step_count))
   end
   self.log:write(fields)
+  self.board:scalars(self.step_count, fields)
   local steps = self.step_count - self.began_step
   local mean = (now - self.began) / steps
-  self.log:progress(self.recipe.name, { epoch = self.epoch, epochs = self.epoch_count,
-    step = self.step_count, total = self.total, loss = loss, rate = images / mean,
-    wait = wait, eta = mean * (self.total - self.step_count) })
+  self.progress:step { epoch = self.epoch, epochs = self.epoch_count, step = self.step_count,
+    total = self.total, loss = loss, rate = images / mean, wait = wait,
+    eta = mean * (self.total - self.step_count), memory = core.memory().peak }
 end
 
 return { execute = execute, start = start, open = open, weights = checkpoint.weights, Run = Run }

@@ -1,7 +1,6 @@
 -- Pictures of tensors, for people: show(image, mask, options) and what it is made of.
 local cells = require "lumen.picture.cells"
 local core = require "lumen.core"
-local font = require "lumen.picture.font"
 local options = require "lumen.options"
 local picture = require "lumen.picture"
 local terminal = require "lumen.terminal"
@@ -197,7 +196,5 @@ local function run(_, x, mask, o)
   if type(mask) == "table" then mask, o = nil, mask end
   return terminal.display(show.picture(x, mask, o), "show", o and o.file)
 end
-
-show.titled, show.width = titled, font.width
 
 return setmetatable(show, { __call = run })

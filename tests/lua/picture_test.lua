@@ -5,8 +5,8 @@ local helper = require "tests.helper"
 local cells = require "lumen.picture.cells"
 local colormap = require "lumen.picture.colormap"
 local font = require "lumen.picture.font"
+local histogram = lumen.histogram
 local history = require "lumen.run.history"
-local histogram = require "lumen.histogram"
 local terminal = require "lumen.terminal"
 
 local function shape(x) return table.concat(x.shape, " ") end
@@ -267,7 +267,11 @@ function TestNumbers:test_histogram_counts()
   lu.assertEquals(histogram(lumen.zeros { 0 }, { bins = 2 }).counts, { 0, 0 })
   h = histogram(lumen.full({ 7 }, 5), { bins = 3 })
   lu.assertEquals(h.counts, { 0, 7, 0 })
-  lu.assertErrorMsgContains("bins is 0", histogram, lumen.zeros { 2 }, { bins = 0 })
+  h = histogram(lumen.tensor({ 1, 2, 250 }, { dtype = "u8" }):expand { 2, 3 }, { bins = 2 })
+  lu.assertEquals(h.counts, { 4, 2 })
+  lu.assertErrorMsgContains("bins must be", histogram, lumen.zeros { 2 }, { bins = 0 })
+  lu.assertErrorMsgContains("range must be", histogram, lumen.zeros { 2 }, { range = { 1, 1 } })
+  lu.assertErrorMsgContains("did you mean bins", histogram, lumen.zeros { 2 }, { bin = 1 })
 end
 
 function TestNumbers:test_history()

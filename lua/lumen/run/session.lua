@@ -98,6 +98,8 @@ local function resume(run)
     ok, value = coroutine.resume(run._thread)
     asked = interrupt.asked()
   end
+  local shown = (value ~= run and type(value) == "table" and value.progress) or run.progress
+  if shown then shown:close() end -- what is said now begins on a line of its own
   if not ok then return failed(run, value) end
   if coroutine.status(run._thread) == "dead" then
     run.metrics, run.status = value, "finished"
