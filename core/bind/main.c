@@ -29,8 +29,19 @@ static int start(lua_State *L)
   return 1;
 }
 
+/* Idle threads spin before they sleep. OpenMP's own limit, several milliseconds, makes small
+ * models tens of times slower as soon as another program uses a core; no limit at all costs a
+ * wake-up per operation. The limit is read before main begins, so the program starts once more
+ * with it in the environment; where that fails it goes on without. */
+static void limit_spinning(char **argv)
+{
+  if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+  if (setenv("GOMP_SPINCOUNT", "1000", 0) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+  limit_spinning(argv);
   char binary[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", binary, sizeof binary - 1);
   if (n < 0) {

@@ -3,7 +3,7 @@
 #include "cpu/rows.h"
 
 #define PIECE 16384         /* elements of a row given to the row function at once */
-#define PARALLEL_FROM 32768 /* fewer elements are not worth waking threads */
+#define PARALLEL_FROM 65536 /* fewer elements are not worth waking threads */
 
 typedef struct walk {
   int n, ndim;

@@ -4,7 +4,7 @@
  * outer * inner lines is done by one thread from end to end. */
 #include "graph/op.h"
 
-#define PARALLEL_FROM 32768 /* elements */
+#define PARALLEL_FROM 65536 /* elements */
 
 /* x as [outer][n][inner] around a dimension. A scalar is [1][1][1]. */
 typedef struct lines {

@@ -16,7 +16,7 @@
 extern const lm_op lm_op_gather, lm_op_gather_backward, lm_op_index_select_backward,
     lm_op_gather_tokens_backward;
 
-#define PARALLEL_WORK 16384 /* fewer elements are not worth waking threads */
+#define PARALLEL_WORK 65536 /* fewer elements are not worth waking threads */
 #define COLUMNS 256         /* of a row, per unit of work */
 
 static int64_t product(const int64_t *shape, int from, int to)

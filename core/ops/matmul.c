@@ -14,7 +14,7 @@
 #include "graph/op.h"
 
 #define ROW_CHUNK 64
-#define PARALLEL_WORK 16384 /* elements below which threads cost more than they bring */
+#define PARALLEL_WORK 65536 /* elements below which threads cost more than they bring */
 
 extern const lm_op lm_op_matmul, lm_op_linear_grad, lm_op_reshape, lm_op_transpose,
     lm_op_contiguous;

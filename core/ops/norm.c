@@ -12,7 +12,7 @@
 
 #define BLOCK 512
 #define ROW_CHUNK 32        /* rows of layer_norm that share partial sums */
-#define PARALLEL_WORK 16384 /* elements below which threads cost more than they bring */
+#define PARALLEL_WORK 65536 /* elements below which threads cost more than they bring */
 
 extern const lm_op lm_op_layer_norm, lm_op_layer_norm_backward, lm_op_batch_norm_backward,
     lm_op_group_norm_backward;

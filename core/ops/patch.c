@@ -17,7 +17,7 @@
 extern const lm_op lm_op_patchify, lm_op_unpatchify, lm_op_masked_mse_backward;
 extern const lm_op lm_op_cast, lm_op_mul, lm_op_reshape, lm_op_expand;
 
-#define PARALLEL_WORK 16384
+#define PARALLEL_WORK 65536
 
 typedef struct grid {
   int64_t n, channels, height, width, side, rows, cols, patches, size;

@@ -13,7 +13,7 @@
 #include "cpu/cpu.h"
 #include "graph/op.h"
 
-#define PARALLEL_WORK 16384 /* elements below which threads cost more than they bring */
+#define PARALLEL_WORK 65536 /* elements below which threads cost more than they bring */
 #define PAIR(v) (long long)(v)[0], (long long)(v)[1]
 
 extern const lm_op lm_op_max_pool2d_grad, lm_op_avg_pool2d_grad;

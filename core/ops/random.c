@@ -11,7 +11,7 @@
 #include "graph/op.h"
 
 #define SPAN 1024 /* elements made at once; a multiple of 4 */
-#define PARALLEL_FROM 16384
+#define PARALLEL_FROM 65536
 
 /* The words of blocks first / 4 ... for elements [first, first + SPAN). */
 static void make_words(lm_rng r, int64_t first, uint32_t *words)

@@ -12,7 +12,7 @@
 #include "graph/op.h"
 
 #define TILE 512            /* accumulators that stay in the first cache */
-#define PARALLEL_FROM 32768 /* elements */
+#define PARALLEL_FROM 65536 /* elements */
 #define CHUNK_LEAST 8192    /* elements reduced by one chunk, at least */
 #define MAX_CHUNKS 64
 

@@ -13,7 +13,7 @@
 
 extern const lm_op lm_op_resize_backward;
 
-#define PARALLEL_WORK 16384
+#define PARALLEL_WORK 65536
 
 typedef enum filter { NEAREST, BILINEAR, BICUBIC } filter;
 

@@ -12,7 +12,7 @@
 
 #define TILE 64
 #define PIECE 4096
-#define PARALLEL_WORK 16384 /* elements below which threads cost more than they bring */
+#define PARALLEL_WORK 65536 /* elements below which threads cost more than they bring */
 
 extern const lm_op lm_op_softmax_backward, lm_op_cross_entropy_backward,
     lm_op_bce_with_logits_backward, lm_op_sub, lm_op_mul, lm_op_exp, lm_op_reshape;

@@ -91,7 +91,7 @@ print(("lumen    %s batch %d: %.2f images/s, %.0f GFLOP/s = %.0f %% of sgemm's %
 
 if python then
   collectgarbage()
-  local command = ("%s tests/bench/peer_vasomim_step.py %s %d %d"):format(python, model_name,
+  local command = ("env -u GOMP_SPINCOUNT %s tests/bench/peer_vasomim_step.py %s %d %d"):format(python, model_name,
     batch, lumen.threads())
   local pipe = assert(io.popen(command))
   local line = pipe:read("a")
