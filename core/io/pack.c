@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/jpeg.h"
 #include "io/json.h"
 
 static const char magic[8] = "LUMENPK1";
@@ -74,7 +75,8 @@ lm_status lm_packer_add(lm_packer *p, const char *name, const lm_image *image,
   if (p->count >= COUNT_LIMIT || p->names.size + strlen(name) >= UINT32_MAX)
     return lm_fail(LM_ERR_ARG, "%s: a pack holds at most %d images", p->aside.path, COUNT_LIMIT);
   lm_bytes bytes = {0};
-  lm_status status = lm_image_encode(&bytes, image, "image.jpg", quality);
+  lm_status status =
+      lm_jpeg_encode(&bytes, image->pixels, image->height, image->width, quality);
   size_t image_bytes = bytes.size;
   if (status == LM_OK && mask) status = lm_image_encode(&bytes, mask, "mask.png", 100);
   if (status == LM_OK && bytes.size > INT32_MAX)

@@ -121,6 +121,70 @@ function TestRead.test_classes()
   lu.assertEquals(got.mask:max():item(), 4.0)
 end
 
+TestJpeg = {}
+
+-- Pictures through a pack, and how far what comes out is from them, on average and at most.
+local function through(pictures_, quality)
+  local path = folder .. "/jpeg.pack"
+  for i, x in ipairs(pictures_) do image.save(("%s/jpeg%d.png"):format(folder, i), x) end
+  local worst, mean = 0, 0
+  for i, x in ipairs(pictures_) do
+    local loader <close> = data.loader { source = { kind = "files", files = { ("%s/jpeg%d.png"):format(folder, i) } } }
+    local packer <close> = require("lumen.core").data.packer(path)
+    packer:add(loader, 1, "x", { size = 4096, quality = quality })
+    packer:commit '{"classes": 0, "parts": [{"split": "train", "count": 1}]}'
+    local h, w = x.shape[1], x.shape[2]
+    local side = math.max(h, w)
+    local read <close> = data.loader { source = { kind = "pack", path = path }, size = side, channels = 1, filter = "nearest" }
+    local files <close> = data.loader { source = { kind = "files", files = { ("%s/jpeg%d.png"):format(folder, i) } },
+      size = side, channels = 1, filter = "nearest" }
+    local d = ((read:epoch(1)().image - files:epoch(1)().image) * 255):abs()
+    worst, mean = math.max(worst, d:max():item()), math.max(mean, d:mean():item())
+  end
+  return mean, worst
+end
+
+local function noise(h, w, low, high)
+  return lumen.rand({ h, w }, { low = low, high = high, rng = { seed = h * 100 + w, stream = "noise" } }):floor():to("u8")
+end
+
+function TestJpeg.test_all_shapes()
+  local list = {}
+  for i, shape in ipairs { { 1, 1 }, { 8, 8 }, { 7, 9 }, { 17, 5 }, { 1, 40 }, { 33, 64 } } do
+    list[i] = noise(shape[1], shape[2], 0, 256)
+  end
+  local mean, worst = through(list, 100)
+  lu.assertTrue(mean < 0.8 and worst < 4, mean .. " " .. worst)
+end
+
+function TestJpeg.test_flat_and_extreme()
+  local board = {}
+  for y = 1, 16 do
+    board[y] = {}
+    for x = 1, 16 do board[y][x] = (x + y) % 2 * 255 end
+  end
+  local list = { lumen.full({ 20, 20 }, 0):to("u8"), lumen.full({ 20, 20 }, 255):to("u8"),
+                 lumen.tensor(board, { dtype = "u8" }), (noise(64, 64, 0, 2):to("f32") * 255):to("u8") }
+  for _, quality in ipairs { 100, 90, 1 } do
+    local mean = through({ list[1], list[2] }, quality)
+    lu.assertTrue(mean < 9, quality .. ": " .. mean)
+  end
+  local mean = through(list, 100)
+  lu.assertTrue(mean < 0.8, mean)
+end
+
+-- As far from the picture as the JPEG of lumen.image.save, which has the same steps, and smaller.
+function TestJpeg.test_beside_the_other_encoder()
+  local loader <close> = data.loader { source = { kind = "phantom", count = 1, size = 256 }, size = 256, channels = 1 }
+  local x = (loader:epoch(1)().image[1][1] * 255 + 0.5):floor():to("u8")
+  local mean = through({ x }, 90)
+  image.save(folder .. "/other.jpg", x, { quality = 90 })
+  local other = image.load(folder .. "/other.jpg", { grey = true })
+  local d = (other:to("f32") - x:to("f32")):abs():mean():item()
+  lu.assertTrue(math.abs(mean - d) < 0.1 * d, mean .. " " .. d)
+  lu.assertTrue(fs.stat(folder .. "/jpeg.pack").size < 0.95 * fs.stat(folder .. "/other.jpg").size)
+end
+
 TestWrite = {}
 
 function TestWrite.test_size()
