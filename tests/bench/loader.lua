@@ -80,10 +80,11 @@ end
 
 local function report(name, folder, paths, pseudo_mask, cache)
   verify(folder, threads, pseudo_mask, cache)
-  local decode = paths and decode_seconds(paths) or 0 / 0
+  local decode = paths and decode_seconds(paths)
   local one, many = seconds(folder, 0, pseudo_mask, cache), seconds(folder, threads, pseudo_mask, cache)
-  print(("%-28s %7.0f images/s on one core, decoding %3.0f %%; %d workers %7.0f images/s, %5.0f per core")
-    :format(name, 1 / one, 100 * decode / one, threads, 1 / many, 1 / many / threads))
+  print(("%-28s %7.0f images/s on one core%s; %d workers %7.0f images/s, %5.0f per core"):format(
+    name, 1 / one, decode and (", decoding %3.0f %%"):format(100 * decode / one) or "", threads,
+    1 / many, 1 / many / threads))
 end
 
 for _, extension in ipairs { "jpg", "png" } do
@@ -94,14 +95,14 @@ for _, extension in ipairs { "jpg", "png" } do
   report(extension .. ", masks filtered anew", folder, paths, true)
 end
 
--- The phantoms with their masks, made small; what packing them costs is printed too.
+-- The phantoms with their masks, made small.
 local pack = require "lumen.pack"
 local phantoms = { set = { name = "phantom" }, parts = { { split = "train", sources = {
   { kind = "phantom", count = count, size = side, preset = "hard" } } } } }
 local packed = root .. "/phantom.pack"
 local start = lumen.time()
 pack.write(pack.splits(phantoms, 256), packed, { size = 256, quality = 90, images = 0 })
-print(("packing: %.1f images/s, %.1f kB each"):format(count / (lumen.time() - start),
+print(("rendering and packing: %.1f images/s, %.1f kB each with its mask"):format(count / (lumen.time() - start),
   lumen.fs.stat(packed).size / count / 1e3))
 report("pack of 256 px", packed, nil, false)
 report("pack, masks filtered anew", packed, nil, true)
