@@ -30,7 +30,8 @@ function quickstart:run(o, run)
     end
     return run:stage(name, lumen.recipe(recipe), values)
   end
-  local filter = stage("filter", "segment", { model = "filter", test_images = o.test_images })
+  local filter = stage("filter", "segment", { model = "filter", test_images = o.test_images,
+                                               evaluate = "network" })
   local _, pretraining = stage("vasomim", "vasomim", { images = o.pretrain_images,
                                                        epochs = o.pretrain_epochs })
   local tuning = { labels = o.labels, label_seed = o.seed, steps = o.finetune_steps,

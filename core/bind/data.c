@@ -462,6 +462,51 @@ static int loader_name(lua_State *L)
   return 1;
 }
 
+static void push_plane(lua_State *L, const lm_decoded *d, const uint8_t *from, bool classes)
+{
+  int64_t shape[2] = {d->height, d->width};
+  uint8_t *to = lm_data(lm_new_tensor(L, LM_U8, 2, shape));
+  for (int64_t k = 0, n = d->height * d->width; k < n; k++) to[k] = classes ? from[k] : from[k] != 0;
+}
+
+/* Arguments: the decoded image in its box, the loader's number of classes. */
+static int push_whole(lua_State *L)
+{
+  const lm_decoded *d = *(lm_decoded **)lua_touserdata(L, 1);
+  push_plane(L, d, d->image, true);
+  if (d->mask) push_plane(L, d, d->mask, lua_tointeger(L, 2) > 0);
+  else lua_pushnil(L);
+  if (d->vessel_mask) push_plane(L, d, d->vessel_mask, false);
+  else lua_pushnil(L);
+  return 3;
+}
+
+LM_DOC(loader_whole,
+       "(i) -> image, mask, vessel_mask\n"
+       "Item i (from 1) as it is stored, whole and unchanged: image u8 [H, W], mask u8 (0 and 1, or\n"
+       "class numbers) and vessel mask u8 (0 and 1), nil where the loader has none. Errors name the\n"
+       "file.\n"
+       "> loader = lumen.data.loader{ source = {kind = \"phantom\", count = 5, size = 96}, size = 32 }\n"
+       "> image, mask = loader:whole(2)\n"
+       "> image.shape, mask:max():item()\n"
+       "{96, 96}\n"
+       "1");
+
+static int loader_whole(lua_State *L)
+{
+  lm_loader *l = check_loader(L);
+  lua_Integer i = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, i >= 1 && i <= lm_loader_count(l), 2, "no such item");
+  lm_decoded *d = NULL;
+  lm_check(L, lm_loader_whole(l, i - 1, &d));
+  lua_pushcfunction(L, push_whole);
+  lua_pushlightuserdata(L, &d);
+  lua_pushinteger(L, lm_loader_classes(l));
+  int status = lua_pcall(L, 2, 3, 0); /* out of memory: the image must be freed all the same */
+  lm_decoded_free(d);
+  return status == LUA_OK ? 3 : lua_error(L);
+}
+
 static int loader_length(lua_State *L)
 {
   lua_pushinteger(L, lm_loader_count(check_loader(L)));
@@ -504,6 +549,7 @@ void lm_bind_data(lua_State *L)
       {"batches", loader_batches, loader_batches_doc},
       {"wait_seconds", loader_wait, loader_wait_doc},
       {"name", loader_name, loader_name_doc},
+      {"whole", loader_whole, loader_whole_doc},
       {"has_masks", loader_has_masks, loader_has_masks_doc},
       {"classes", loader_classes, loader_classes_doc},
       {"close", loader_close, loader_close_doc},

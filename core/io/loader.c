@@ -170,6 +170,11 @@ const lm_loader_options *lm_loader_settings(const lm_loader *l)
   return &l->samples.options;
 }
 
+lm_status lm_loader_whole(lm_loader *l, int64_t i, lm_decoded **out)
+{
+  return lm_samples_decode(&l->samples, i, out);
+}
+
 const char *lm_loader_name(lm_loader *l, int64_t i)
 {
   return lm_samples_name(&l->samples, i);

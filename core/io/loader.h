@@ -39,6 +39,14 @@ typedef struct lm_loader_options {
 
 typedef struct lm_loader lm_loader;
 
+/* An image as it is stored, with its masks. */
+typedef struct lm_decoded {
+  int64_t height, width;
+  uint8_t *image;       /* [height, width] */
+  uint8_t *mask;        /* 0 or 255 (or class numbers), or NULL */
+  uint8_t *vessel_mask; /* 0 or 255, or NULL */
+} lm_decoded;
+
 /* An empty loader; add items, then start epochs. Errors: options out of range, by name. */
 lm_status lm_loader_new(const lm_loader_options *options, lm_loader **out);
 void lm_loader_free(lm_loader *l); /* stops the workers; NULL is fine */
@@ -81,6 +89,9 @@ bool lm_loader_has_masks(const lm_loader *l);
 const lm_loader_options *lm_loader_settings(const lm_loader *l);
 /* Path of item i, or "phantom:index". Valid until the next call. */
 const char *lm_loader_name(lm_loader *l, int64_t i);
+/* Item i whole and unchanged, read anew; the caller frees it. Errors name the file. */
+lm_status lm_loader_whole(lm_loader *l, int64_t i, lm_decoded **out);
+void lm_decoded_free(lm_decoded *d); /* NULL is fine */
 
 /* A finished batch: n <= batch images; what was not asked for is NULL. */
 typedef struct lm_batch {

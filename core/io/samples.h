@@ -7,14 +7,6 @@
 #include "io/loader.h"
 #include "io/pack.h"
 
-/* A decoded image, kept in memory while the budget lasts. */
-typedef struct lm_decoded {
-  int64_t height, width;
-  uint8_t *image;       /* [height, width] */
-  uint8_t *mask;        /* 0 or 255 (or class numbers), or NULL */
-  uint8_t *vessel_mask; /* 0 or 255, or NULL */
-} lm_decoded;
-
 /* A COCO file that masks come from, and what each of its categories writes into them. */
 typedef struct lm_annotated {
   lm_coco *coco;
@@ -68,8 +60,6 @@ const char *lm_samples_name(lm_samples *s, int64_t i);
 
 /* Item i as it is. */
 lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out);
-void lm_decoded_free(lm_decoded *d); /* NULL is fine */
-
 /* Fill image [channels, size, size], and mask, vessel_mask [size, size] unless NULL. */
 lm_status lm_samples_make(lm_samples *s, int64_t item, int64_t epoch, lm_scratch *scratch,
                           float *image, float *mask, float *vessel_mask);

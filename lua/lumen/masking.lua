@@ -230,8 +230,9 @@ end
 
 -- The hardest patches: the `share` of the masked ones with the highest o.errors [N, L] (or a
 -- function that returns them: a reconstruction error per patch), the others uniformly from the
--- rest; without errors the guide's sum says what is hard. Nothing is drawn by weight: HPM's
--- rule (Wang et al. 2023), with whatever error the caller measures instead of a predicted one.
+-- rest; without errors the guide's sum says what is hard, where it is above 0. Nothing is drawn
+-- by weight: HPM's rule (Wang et al. 2023), with whatever error the caller measures instead of
+-- a predicted one.
 --   > local errors = lumen.tensor { { 1, 9, 2, 8 } }
 --   > local o = { ratio = 0.5, share = 1, grid = { 2, 2 }, count = 1, errors = errors }
 --   > o.rng = { stream = "m" }
@@ -240,11 +241,13 @@ end
 --   1  3
 function masking.hardest(guide, o)
   local n, length = begin("hardest", guide, o)
-  local score = value_of(o.errors) or masking.weights(guide, o.grid)
+  local errors = value_of(o.errors)
+  local score = errors or masking.weights(guide, o.grid)
   local _, _, hard = masking.counts(length, o.ratio, o.share or 1)
   return core.no_grad(function()
     local noise = core.rand({ n, length }, { rng = o.rng })
     local chosen = core.lt(rank(-score:detach()), hard):cast("f32")
+    if not errors then chosen = chosen * core.gt(score, 0):cast("f32") end
     return masking.hide(noise + chosen, o.ratio)
   end)
 end

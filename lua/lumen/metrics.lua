@@ -1,7 +1,7 @@
 -- Segmentation metrics of two binary masks (non-zero = vessel, any dtype). Counts and the
 -- ratios of them take masks of any one shape; centre lines and surfaces need images: [H, W],
 -- or more dimensions of size 1 before these. An undefined value (0/0, a distance to an empty
--- mask) is NaN; `metrics.average` says what becomes of it.
+-- mask) is NaN; `metrics.meter` says what becomes of it in a mean.
 local core = require "lumen.core"
 
 local metrics = {}
@@ -44,54 +44,74 @@ end
 
 local function ratio(a, b) return b == 0 and nan or a / b end
 
-local function dice_of(c) return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn) end
+-- Ratios of counts, by name.
+local of_counts = {
+  dice = function(c) return ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn) end,
+  iou = function(c) return ratio(c.tp, c.tp + c.fp + c.fn) end,
+  sensitivity = function(c) return ratio(c.tp, c.tp + c.fn) end,
+  precision = function(c) return ratio(c.tp, c.tp + c.fp) end,
+  specificity = function(c) return ratio(c.tn, c.tn + c.fp) end,
+  accuracy = function(c) return ratio(c.tp + c.tn, c.tp + c.tn + c.fp + c.fn) end,
+}
 
 -- Dice coefficient 2 |A n B| / (|A| + |B|), 0 to 1; NaN when both masks are empty.
 --   > pred, truth = lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0}
 --   > lumen.metrics.dice(pred, truth)
 --   0.66667
-function metrics.dice(pred, truth)
-  return dice_of(metrics.counts(pred, truth))
-end
+function metrics.dice(pred, truth) return of_counts.dice(metrics.counts(pred, truth)) end
 
 -- Intersection over union |A n B| / |A u B|; NaN when both masks are empty.
 --   > lumen.metrics.iou(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.5
-function metrics.iou(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tp, c.tp + c.fp + c.fn)
-end
+function metrics.iou(pred, truth) return of_counts.iou(metrics.counts(pred, truth)) end
 
 -- Share of the true pixels that were found, tp / (tp + fn); NaN when truth is empty.
 --   > lumen.metrics.sensitivity(lumen.tensor{1, 0, 0}, lumen.tensor{1, 1, 0})
 --   0.5
 function metrics.sensitivity(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tp, c.tp + c.fn)
+  return of_counts.sensitivity(metrics.counts(pred, truth))
 end
 
 -- Share of the predicted pixels that are true, tp / (tp + fp); NaN when nothing was predicted.
 --   > lumen.metrics.precision(lumen.tensor{1, 1, 1}, lumen.tensor{1, 0, 0})
 --   0.33333
 function metrics.precision(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tp, c.tp + c.fp)
+  return of_counts.precision(metrics.counts(pred, truth))
 end
 
 -- Share of the background that was left alone, tn / (tn + fp); NaN without background.
 --   > lumen.metrics.specificity(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.66667
 function metrics.specificity(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tn, c.tn + c.fp)
+  return of_counts.specificity(metrics.counts(pred, truth))
 end
 
 -- Share of the pixels that are right, (tp + tn) / all.
 --   > lumen.metrics.accuracy(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.75
-function metrics.accuracy(pred, truth)
-  local c = metrics.counts(pred, truth)
-  return ratio(c.tp + c.tn, c.tp + c.fp + c.fn + c.tn)
+function metrics.accuracy(pred, truth) return of_counts.accuracy(metrics.counts(pred, truth)) end
+
+-- ---- centre lines --------------------------------------------------------------------------
+
+-- { p, p_hit, t, t_hit }: pixels of the skeleton of pred, those of them inside truth, and the
+-- other way round. `tprec` and `tsens` of the reference code are p_hit / p and t_hit / t.
+--   > line = lumen.zeros(9, 9)
+--   > line:slice(1, 5, 5):fill_(1)
+--   > lumen.metrics.centre_lines(line, line)
+--   {p = 9.0, p_hit = 9.0, t = 9.0, t_hit = 9.0}
+function metrics.centre_lines(pred, truth)
+  same_size(pred, truth)
+  local p, t = plane(binary(pred)), plane(binary(truth))
+  local line_p = core.vision.skeletonize(p):to("f64")
+  local line_t = core.vision.skeletonize(t):to("f64")
+  return { p = total(line_p), p_hit = total(line_p * t),
+           t = total(line_t), t_hit = total(line_t * p) }
+end
+
+local function cldice_of(lines)
+  local precision, sensitivity = ratio(lines.p_hit, lines.p), ratio(lines.t_hit, lines.t)
+  if precision + sensitivity == 0 then return 0.0 end
+  return 2 * precision * sensitivity / (precision + sensitivity)
 end
 
 -- Centre-line Dice (Shit et al. 2021) with Zhang-Suen skeletons. 0 when both parts are 0.
@@ -102,49 +122,46 @@ end
 --   > lumen.metrics.cldice(thick, line), lumen.metrics.dice(thick, line)
 --   0.93333
 --   0.5
-function metrics.cldice(pred, truth)
-  same_size(pred, truth)
-  local p, t = plane(binary(pred)), plane(binary(truth))
-  local skeleton_p = core.vision.skeletonize(p):to("f64")
-  local skeleton_t = core.vision.skeletonize(t):to("f64")
-  local precision = ratio(total(skeleton_p * t), total(skeleton_p))
-  local sensitivity = ratio(total(skeleton_t * p), total(skeleton_t))
-  if precision + sensitivity == 0 then return 0.0 end
-  return 2 * precision * sensitivity / (precision + sensitivity)
-end
+function metrics.cldice(pred, truth) return cldice_of(metrics.centre_lines(pred, truth)) end
 
 -- ---- distances between surfaces, in pixels -------------------------------------------------
 
--- From each surface pixel of one mask to the nearest of the other, both ways, as sorted lists.
-local function surface_distances(pred, truth)
+-- From each surface pixel of one mask to the nearest of the other, f64 [n], both ways; sorted.
+--   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
+--   > a:slice(2, 1, 2):fill_(1)
+--   > b:slice(2, 2, 5):fill_(1)
+--   > lumen.metrics.surface_distances(a, b)
+--   f64 [2] {0, 1}
+--   f64 [4] {0, 1, 2, 3}
+function metrics.surface_distances(pred, truth)
   same_size(pred, truth)
   local p, t = plane(pred), plane(truth)
-  local lists = {}
-  for k, pair in ipairs { { p, t }, { t, p } } do
-    lists[k] = core.vision.surface_distances(pair[1], pair[2]):totable()
-    table.sort(lists[k])
-  end
-  return lists[1], lists[2]
+  local a = core.sort(core.vision.surface_distances(p, t))
+  local b = core.sort(core.vision.surface_distances(t, p))
+  return a, b
 end
 
-local function pool(a, b)
-  local all = table.move(b, 1, #b, #a + 1, table.move(a, 1, #a, 1, {}))
-  table.sort(all)
-  return all
-end
+local function undefined(a, b) return a:numel() == 0 or b:numel() == 0 end
 
--- Percentile of a sorted list, linear between neighbours.
+-- Percentile of sorted values, linear between neighbours.
 local function percentile(sorted, percent)
-  local rank = percent / 100 * (#sorted - 1)
-  local below = math.floor(rank)
-  local low, high = sorted[below + 1], sorted[math.min(below + 2, #sorted)]
-  return low + (high - low) * (rank - below)
+  local position = percent / 100 * (sorted:numel() - 1)
+  local below = math.tointeger(position // 1)
+  local low = sorted[below + 1]:item()
+  local high = sorted[math.min(below + 2, sorted:numel())]:item()
+  return low + (high - low) * (position - below)
 end
 
-local function sum_of(list)
-  local sum = 0.0
-  for _, v in ipairs(list) do sum = sum + v end
-  return sum
+local function hd95_of(a, b, pooled)
+  if undefined(a, b) then return nan end
+  if pooled then return percentile(core.sort(core.cat({ a, b }, { dim = 1 })), 95) end
+  return math.max(percentile(a, 95), percentile(b, 95))
+end
+
+local function assd_of(a, b, pooled)
+  if undefined(a, b) then return nan end
+  if pooled then return (total(a) + total(b)) / (a:numel() + b:numel()) end
+  return (total(a) / a:numel() + total(b) / b:numel()) / 2
 end
 
 -- Hausdorff distance in pixels: the largest distance from a surface pixel of one mask to the
@@ -155,9 +172,9 @@ end
 --   > lumen.metrics.hd(a, b)
 --   3.0
 function metrics.hd(pred, truth)
-  local a, b = surface_distances(pred, truth)
-  if #a == 0 or #b == 0 then return nan end
-  return math.max(a[#a], b[#b])
+  local a, b = metrics.surface_distances(pred, truth)
+  if undefined(a, b) then return nan end
+  return math.max(a[-1]:item(), b[-1]:item())
 end
 
 -- 95th percentile of the surface distances: of both directions together (pooled = true, the
@@ -168,10 +185,8 @@ end
 --   > lumen.metrics.hd95(a, b)
 --   2.75
 function metrics.hd95(pred, truth, o)
-  local a, b = surface_distances(pred, truth)
-  if #a == 0 or #b == 0 then return nan end
-  if not o or o.pooled ~= false then return percentile(pool(a, b), 95) end
-  return math.max(percentile(a, 95), percentile(b, 95))
+  local a, b = metrics.surface_distances(pred, truth)
+  return hd95_of(a, b, not o or o.pooled ~= false)
 end
 
 -- Average symmetric surface distance: the mean of the two directions' means (default, as in
@@ -182,52 +197,54 @@ end
 --   > lumen.metrics.assd(a, b)
 --   1.0
 function metrics.assd(pred, truth, o)
-  local a, b = surface_distances(pred, truth)
-  if #a == 0 or #b == 0 then return nan end
-  if o and o.pooled then return (sum_of(a) + sum_of(b)) / (#a + #b) end
-  return (sum_of(a) / #a + sum_of(b) / #b) / 2
+  local a, b = metrics.surface_distances(pred, truth)
+  return assd_of(a, b, o and o.pooled)
 end
 
 -- ---- evaluation ----------------------------------------------------------------------------
 
--- Mean of per-image values. `empty` says what a NaN counts: "skip" leaves it out (distances
--- need that), a number counts as that; the default is 1 where both masks are empty and 0 where
--- one is. rows: list of { value, both_empty }. NaN when nothing is left.
---   > rows = { {0.8, false}, {0 / 0, true}, {0 / 0, false} } -- both empty, one empty
---   > lumen.metrics.average(rows), lumen.metrics.average(rows, "skip")
---   0.6
---   0.8
-function metrics.average(rows, empty)
-  local sum, count = 0, 0
-  for _, row in ipairs(rows) do
-    local value = row[1]
-    if value ~= value then
-      if empty == "skip" then
-        value = nil
-      else
-        value = empty or (row[2] and 1 or 0)
-      end
-    end
-    if value then sum, count = sum + value, count + 1 end
-  end
-  return count > 0 and sum / count or nan
+-- What an evaluation reports, in the order of its tables. hd95 and assd in pixels.
+--   > table.concat(lumen.metrics.names, " ")
+--   dice cldice iou sensitivity precision hd95 assd
+metrics.names = { "dice", "cldice", "iou", "sensitivity", "precision", "hd95", "assd" }
+
+-- Those of them that need neither centre lines nor surfaces.
+--   > table.concat(lumen.metrics.overlap_names, " ")
+--   dice iou sensitivity precision
+metrics.overlap_names = { "dice", "iou", "sensitivity", "precision" }
+
+-- Those metrics of one pair of masks as name -> value, each part computed once; beside them
+-- what they are made of (counts, lines, distances) and whether both masks are empty.
+--   > mask = lumen.ones(4, 4)
+--   > lumen.metrics.measure(mask, mask).dice, lumen.metrics.measure(mask, mask).hd95
+--   1.0
+--   0.0
+function metrics.measure(pred, truth)
+  local c = metrics.counts(pred, truth)
+  local lines = metrics.centre_lines(pred, truth)
+  local a, b = metrics.surface_distances(pred, truth)
+  return metrics.of_parts(c, lines, a, b)
 end
 
--- Per-image dice and cldice of masks pred, truth [N, 1, H, W]. Appends to `into` = { dice = rows, cldice = rows }.
---   > rows = { dice = {}, cldice = {} }
---   > mask = lumen.ones(2, 1, 8, 8)
---   > lumen.metrics.collect(rows, mask, mask)
---   > #rows.dice, lumen.metrics.average(rows.dice)
---   2
---   1.0
-function metrics.collect(into, pred, truth)
-  for i = 1, pred.shape[1] do
-    local p, t = plane(pred:select(1, i)), plane(truth:select(1, i))
-    local c = metrics.counts(p, t)
-    local both_empty = c.tp + c.fp + c.fn == 0
-    table.insert(into.dice, { dice_of(c), both_empty })
-    table.insert(into.cldice, { metrics.cldice(p, t), both_empty })
-  end
+-- The same from parts: counts, and (or nil) centre_lines and surface_distances, of one image or
+-- sums over many.
+--   > lumen.metrics.of_parts({ tp = 1, fp = 1, fn = 0, tn = 2 }).precision
+--   0.5
+function metrics.of_parts(counts, lines, a, b)
+  local m = { counts = counts, lines = lines,
+              both_empty = counts.tp + counts.fp + counts.fn == 0 }
+  for _, name in ipairs(metrics.overlap_names) do m[name] = of_counts[name](counts) end
+  if lines then m.cldice = cldice_of(lines) end
+  if a then m.distances, m.hd95, m.assd = { a, b }, hd95_of(a, b, true), assd_of(a, b) end
+  return m
 end
+
+-- An evaluation over many images; options and methods: lua/lumen/metrics/meter.lua.
+--   > meter = lumen.metrics.meter()
+--   > meter:add(lumen.ones(4, 4), lumen.ones(4, 4), "same.png")
+--   > meter:mean().dice, meter.images
+--   1.0
+--   1
+function metrics.meter(options) return require("lumen.metrics.meter")(options) end
 
 return metrics

@@ -102,16 +102,27 @@ function picture.overlay(image, mask, color, strength)
   end)
 end
 
--- Agreement of two masks on the image: green both, red only predicted, blue only true.
+-- Colours of picture.compare, 0 to 255.
+--   > lumen.picture.colors.both
+--   {245, 225, 60}
+picture.colors = { both = { 245, 225, 60 }, pred = { 235, 90, 30 }, truth = { 70, 165, 255 } }
+
+-- Agreement of two masks [H, W] (0 is background) on the image: both say the same, only pred
+-- does (or says another class), only truth does; in colours that differ in every kind of colour
+-- vision (after Okabe and Ito 2008).
 --   > image = lumen.zeros({1, 3}, { dtype = "u8" })
 --   > lumen.picture.compare(image, lumen.tensor{{1, 1, 0}}, lumen.tensor{{1, 0, 1}}).shape
 --   {1, 3, 3}
 function picture.compare(image, pred, truth)
-  pred, truth = pred:to("f32"), truth:to("f32")
-  local both = pred * truth
-  image = picture.overlay(image, both, { 0, 220, 60 })
-  image = picture.overlay(image, pred - both, { 230, 40, 40 })
-  return picture.overlay(image, truth - both, { 60, 110, 255 })
+  return core.no_grad(function()
+    pred, truth = pred:to("f32"), truth:to("f32")
+    local found = core.gt(pred, 0):cast("f32")
+    local both = found * core.eq(pred, truth):cast("f32")
+    local missed = core.gt(truth, 0):cast("f32") * (1 - found)
+    image = picture.overlay(image, both, picture.colors.both)
+    image = picture.overlay(image, found - both, picture.colors.pred)
+    return picture.overlay(image, missed, picture.colors.truth)
+  end)
 end
 
 -- Values per patch [L] of a grid {rows, cols} as a map f32 [H, W].
@@ -122,13 +133,13 @@ function picture.patches(values, grid, height, width)
     { size = { height, width }, mode = "nearest" }):reshape({ height, width })
 end
 
--- Hidden patches as grey on the picture: mask f32 [L], 1 = hidden.
+-- Hidden patches on the picture, in a colour (default grey): mask f32 [L], 1 = hidden.
 --   > image = lumen.full({4, 4}, 255):to("u8")
 --   > lumen.picture.masked(image, lumen.tensor{1, 0, 0, 0}, { 2, 2 }):select(3, 1)[1]
 --   u8 [4] {128, 128, 255, 255}
-function picture.masked(image, mask, grid)
+function picture.masked(image, mask, grid, color)
   local map = picture.patches(mask, grid, image.shape[1], image.shape[2])
-  return picture.overlay(image, map, { 128, 128, 128 }, 1)
+  return picture.overlay(image, map, color or { 128, 128, 128 }, 1)
 end
 
 -- b where map (0..1 [H, W]) is set, else a; both u8 [H, W, 3].

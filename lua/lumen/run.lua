@@ -224,6 +224,7 @@ local function restore(run)
 end
 
 function Run:save()
+  self.save_due = nil
   if self.saved_step == self.step_count then return end
   if self.board then self.board:flush() end
   checkpoint.save(self.dir, self.step_count, self.model, self.optimizer, {
@@ -233,7 +234,17 @@ function Run:save()
   self.saved_step = self.step_count
 end
 
--- Epochs 1..E, from the checkpoint's on when the run is resumed.
+-- End with a checkpoint when the program was asked to terminate or interrupted.
+local function heed(run)
+  if not (core.terminated() or core._interrupt.asked()) then return end
+  run:save()
+  error({ terminated = true, code = core.terminated() and 143 or 130,
+    message = ("stopped after step %d; resume=true out=%s continues"):format(run.step_count,
+      run.dir) }, 0)
+end
+
+-- Epochs 1..E, from the checkpoint's on when the run is resumed. The checkpoint at the end of an
+-- epoch is made after the body of the loop, so it holds what the body did there (validation).
 function Run:epochs()
   self:_plan()
   restore(self)
@@ -243,11 +254,16 @@ function Run:epochs()
   self.began, self.began_step = core.time(), self.step_count
   local epoch = self.micro // self.batches_per_epoch
   return function()
-    if self.epoch and self.o.save_every == 0 then
-      if self.waiting == 0 then self:save() else self.save_due = true end
+    if self.epoch then
+      if self.waiting == 0 and (self.o.save_every == 0 or self.save_due) then
+        self:save()
+      elseif self.o.save_every == 0 then
+        self.save_due = true
+      end
+      if self.waiting == 0 and not session.current then heed(self) end
     end
     epoch = epoch + 1
-    if epoch > self.epoch_count or self.step_count >= self.total then
+    if epoch > self.epoch_count or self.step_count >= self.total or self.state.stopped then
       self:save()
       self.progress:close()
       return nil
@@ -330,17 +346,30 @@ function Run:update()
       most_skipped, self.step_count), 0)
   end
   local every = self.o.save_every
-  if self.save_due or (every > 0 and self.step_count % every == 0) then
-    self:save()
-    self.save_due = nil
-  end
+  if every > 0 and self.step_count % every == 0 then self.save_due = true end
+  local ends = self.last_of_epoch or self.step_count >= self.total
+  if self.save_due and not ends then self:save() end
   if session.current then return session.safe_point(self) end
-  if core.terminated() or core._interrupt.asked() then
-    self:save()
-    error({ terminated = true, code = core.terminated() and 143 or 130,
-      message = ("stopped after step %d; resume=true out=%s continues"):format(self.step_count,
-        self.dir) }, 0)
-  end
+  if not ends then heed(self) end
+end
+
+-- No further epoch; also when the run is resumed.
+function Run:stop() self.state.stopped = 1 end
+
+-- Compare the model with the best so far: best/model.safetensors are the weights of the highest
+-- `value`, state.best that value and state.best_epoch the epoch. True when this one is it.
+-- run.weights(dir), which init= reads, prefers them to the last ones.
+function Run:keep_best(value)
+  if self.state.best and not (value > self.state.best) then return false end
+  self.state.best, self.state.best_epoch = value, self.epoch
+  checkpoint.save_best(self.dir, self.model)
+  return true
+end
+
+-- A line in log.jsonl that belongs to no step alone: fields = list of { name, value }.
+function Run:note(fields)
+  local row = { { "epoch", self.epoch }, { "step", self.step_count } }
+  self.log:write(table.move(fields, 1, #fields, #row + 1, row))
 end
 
 function Run:report(lr, norm, done)

@@ -25,6 +25,20 @@ local function check_pair(name, pred, truth, row)
   end
   local hd95, assd = metrics.hd95, metrics.assd
   near(metrics.hd(pred, truth), expected.hd, name .. " hd")
+  local lines = metrics.centre_lines(pred, truth)
+  near(lines.p_hit / lines.p, expected.tprec, name .. " tprec") -- 0 / 0 is NaN in Lua too
+  near(lines.t_hit / lines.t, expected.tsens, name .. " tsens")
+  local pg, gp = metrics.surface_distances(pred, truth)
+  near(pg:numel(), expected.n_surf_p, name .. " n_surf_p")
+  near(gp:numel(), expected.n_surf_g, name .. " n_surf_g")
+  if pg:numel() > 0 and gp:numel() > 0 then
+    near(pg:mean():item(), expected.asd_pg, name .. " asd_pg")
+    near(gp:mean():item(), expected.asd_gp, name .. " asd_gp")
+  end
+  local all = metrics.measure(pred, truth)
+  for _, key in ipairs(metrics.names) do
+    near(all[key], metrics[key](pred, truth), name .. " measure " .. key)
+  end
   near(hd95(pred, truth), expected.hd95_pooled, name .. " hd95")
   near(hd95(pred, truth, { pooled = false }), expected.hd95_max, name .. " hd95, larger")
   near(assd(pred, truth), expected.assd_mean, name .. " assd")
@@ -43,21 +57,27 @@ function TestMetrics.test_pairs()
       check_pair(name, g[prefix .. "pred"], g[prefix .. "gt"], row:totable())
       helper.assert_equal(lumen.vision.skeletonize(g[prefix .. "pred"]):ne(0),
         g[prefix .. "skel_pred"]:ne(0), name .. " skeleton")
+      helper.assert_equal(lumen.vision.skeletonize(g[prefix .. "gt"]):ne(0),
+        g[prefix .. "skel_gt"]:ne(0), name .. " skeleton of the truth")
       helper.assert_equal(lumen.vision.surface(g[prefix .. "gt"]):ne(0),
         g[prefix .. "surf_gt"]:ne(0), name .. " surface")
+      helper.assert_equal(lumen.vision.surface(g[prefix .. "pred"]):ne(0),
+        g[prefix .. "surf_pred"]:ne(0), name .. " surface of the prediction")
       count = count + 1
     end
   end
   lu.assertEquals(count, 14)
 end
 
-function TestMetrics.test_average_of_undefined_values()
-  local rows = { { 0.5, false }, { 0 / 0, true }, { 0 / 0, false } }
-  lu.assertAlmostEquals(metrics.average(rows), 0.5, 1e-12)
-  lu.assertAlmostEquals(metrics.average(rows, "skip"), 0.5, 1e-12)
-  lu.assertAlmostEquals(metrics.average(rows, 1), 2.5 / 3, 1e-12)
-  lu.assertAlmostEquals(metrics.average(rows, 0), 0.5 / 3, 1e-12)
-  lu.assertNaN(metrics.average({}, "skip"))
+-- Pictures that exercise thinning, distances and components.
+function TestMetrics.test_morphology()
+  local g = lumen.load(helper.need_shared("golden/f_metrics.safetensors"))
+  for i = 0, 2 do
+    helper.assert_equal(lumen.vision.skeletonize(g["skel." .. i .. ".in"]):ne(0),
+      g["skel." .. i .. ".out"]:ne(0), "skeleton " .. i)
+  end
+  helper.assert_close(lumen.vision.distance_transform(g["seg.edt.in"]):to("f64"),
+    g["seg.edt.out"]:to("f64"), 1e-9, "distances")
 end
 
 TestLoss = {}

@@ -548,6 +548,25 @@ end
 
 -- ---- broken files --------------------------------------------------------------------------
 
+-- Items as they are stored, whatever the loader makes of them.
+function TestSample.test_whole_items()
+  local source = pictures("whole", 3, true)
+  local loader = lumen.data.loader { source = source, size = 8, crop = { scale = { 0.1, 0.2 } },
+    pseudo_mask = true, subset = { first = 2, last = 3 } }
+  local picture, mask, vessels = loader:whole(2)
+  local stored = image.load(source.images .. "/a03.png")
+  helper.assert_equal(picture, stored, "image")
+  helper.assert_equal(mask, stored:gt(127), "mask")
+  helper.assert_equal(vessels, lumen.vision.vessel_mask(stored):gt(0), "vessels")
+  source.masks = nil
+  lu.assertEquals(select("#", lumen.data.loader { source = source, size = 8 }:whole(1)), 3)
+  local _, none, nothing = lumen.data.loader { source = source, size = 8 }:whole(1)
+  lu.assertEquals({ none == nil, nothing == nil }, { true, true })
+  lu.assertErrorMsgContains("no such item", loader.whole, loader, 3)
+  os.remove(source.images .. "/a03.png")
+  lu.assertErrorMsgContains("a03.png", loader.whole, loader, 2)
+end
+
 TestBroken = {}
 
 -- Nine pictures, three of which cannot be read.

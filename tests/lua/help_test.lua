@@ -26,7 +26,7 @@ end
 -- Being written; only gets shorter.
 local pending = [[
   commands.check run.Run.batches run.Run.close run.Run.epochs run.Run.finish run.Run.image
-  run.Run.note_data run.Run.rate run.Run.report run.Run.save run.Run.stage run.Run.step
+  run.Run.keep_best run.Run.note run.Run.note_data run.Run.stop run.Run.rate run.Run.report run.Run.save run.Run.stage run.Run.step
   run.Run.update run.execute run.open run.weights
 ]]
 

@@ -141,7 +141,11 @@ function TestStrategies.test_hardest()
   guide:slice(3, 1, 4):fill_(1)
   o.share = 0.5
   lu.assertEquals(masking.hardest(guide, o).mask:slice(2, 1, 4):sum():item(), 4.0)
-  lu.assertErrorMsgContains("needs a guide", masking.hardest, nil, o)
+  o.share = 1 -- more than have weight: the others are random, not the first
+  o.count, guide = nil, guide:expand({ 300, 1, 16, 16 }):contiguous()
+  local often = masking.hardest(guide, o).mask:mean(1):totable()
+  for p = 5, 16 do lu.assertAlmostEquals(often[p], 4 / 12, 0.1) end
+  lu.assertErrorMsgContains("needs a guide", masking.hardest, nil, options())
 end
 
 -- Drawn with probability proportional to the weight: the first of two draws from 3 : 1.

@@ -119,33 +119,63 @@ function TestSurfaces.test_inside_a_block()
   lu.assertEquals(lumen.vision.surface_distances(point, block):item(), 2.0)
 end
 
-TestAverage = {}
+TestMeter = {}
 
-local nan = 0 / 0
-
-function TestAverage.test_undefined_values()
-  local rows = { { 0.5, false }, { nan, true }, { nan, false } }
-  lu.assertEquals(metrics.average(rows), 1.5 / 3)
-  lu.assertEquals(metrics.average(rows, "skip"), 0.5)
-  lu.assertEquals(metrics.average(rows, 1), 2.5 / 3)
-  lu.assertEquals(metrics.average(rows, 0), 0.5 / 3)
-  lu.assertTrue(is_nan(metrics.average({})))
-  lu.assertTrue(is_nan(metrics.average({ { nan, true } }, "skip")))
+-- Every value against the function of its name, the means, and the pixels pooled.
+function TestMeter.test_binary()
+  local meter = metrics.meter()
+  lumen.scope(function()
+    meter:add(pred, truth, "a.png")
+    meter:add(none, none, "b,c.png")
+    meter:add(none, truth, "d.png")
+    meter:add(truth, truth, "e.png")
+  end)
+  for _, name in ipairs(metrics.names) do
+    lu.assertEquals(meter.rows[1][name], metrics[name](pred, truth), name)
+  end
+  local mean, skip = meter:mean(), nil
+  lu.assertAlmostEquals(mean.dice, (4 / 9 + 1 + 0 + 1) / 4, 1e-15)
+  lu.assertAlmostEquals(mean.precision, (2 / 4 + 1 + 0 + 1) / 4, 1e-15)
+  lu.assertAlmostEquals(mean.hd95, (metrics.hd95(pred, truth) + 0) / 2, 1e-15)
+  local long = lumen.cat({ pred, none, none, truth }, { dim = 1 })
+  local long_truth = lumen.cat({ truth, none, truth, truth }, { dim = 1 })
+  local pooled = meter:pooled()
+  for _, name in ipairs { "dice", "iou", "sensitivity", "precision" } do
+    lu.assertEquals(pooled[name], metrics[name](long, long_truth), name)
+  end
+  lu.assertEquals(pooled.assd > 0 and pooled.assd < metrics.assd(pred, truth), true)
+  lu.assertEquals(meter:ranking(), { 2, 4, 1, 3 })
+  local csv = meter:csv()
+  lu.assertEquals(csv:match("^[^\n]*"), "image,dice,cldice,iou,sensitivity,precision,hd95,assd")
+  lu.assertStrContains(csv, "\na.png,0.444444,")
+  lu.assertStrContains(csv, '\n"b,c.png",,,,,,,\n')
+  skip = metrics.meter { empty = "skip" }
+  skip:add(none, none, "b") skip:add(pred, truth, "a") skip:add(none, truth, "d")
+  lu.assertAlmostEquals(skip:mean().dice, (4 / 9 + 0) / 2, 1e-15)
+  local zero = metrics.meter { empty = "0" }
+  zero:add(none, none, "b")
+  lu.assertEquals(zero:mean().dice, 0.0)
+  lu.assertTrue(is_nan(zero:mean().hd95))
+  lu.assertTrue(is_nan(metrics.meter():mean().dice))
 end
 
-function TestAverage.test_collect()
-  local function batch(...)
-    return lumen.stack({ ... }, { dim = 1 }):reshape({ select("#", ...), 1, 3, 4 }):to("f32")
-  end
-  local rows = { dice = {}, cldice = {} }
-  metrics.collect(rows, batch(pred, none), batch(truth, none))
-  metrics.collect(rows, batch(none), batch(truth))
-  lu.assertEquals(rows.dice[1], { 4 / 9, false })
-  lu.assertEquals({ rows.dice[2][2], rows.dice[3][1], rows.dice[3][2] }, { true, 0.0, false })
-  lu.assertAlmostEquals(metrics.average(rows.dice), (4 / 9 + 1 + 0) / 3, 1e-15)
-  lu.assertAlmostEquals(metrics.average(rows.dice, "skip"), (4 / 9 + 0) / 2, 1e-15)
-  lu.assertEquals(rows.cldice[1][1], metrics.cldice(pred, truth))
-  lu.assertAlmostEquals(metrics.average(rows.cldice), (rows.cldice[1][1] + 1) / 3, 1e-15)
+function TestMeter.test_classes()
+  local meter = metrics.meter { classes = { "left", "right", "absent" } }
+  local t = lumen.tensor({ { 1, 1, 0, 2 }, { 1, 1, 0, 2 } }, { dtype = "u8" })
+  local p = lumen.tensor({ { 1, 1, 0, 0 }, { 0, 0, 2, 2 } }, { dtype = "u8" })
+  meter:add(p, t, "a")
+  meter:add(lumen.zeros { 2, 4 }, t * t:eq(1):to("u8"), "b")
+  local per = meter:per_class()
+  lu.assertEquals({ per[1].images, per[2].images, per[3].images }, { 2, 1, 0 })
+  lu.assertAlmostEquals(per[1].dice, (2 * 2 / 6 + 0) / 2, 1e-15)
+  lu.assertAlmostEquals(per[2].dice, 2 * 1 / 4, 1e-15) -- in image b it is nowhere
+  lu.assertTrue(is_nan(per[3].dice))
+  lu.assertAlmostEquals(meter:mean().dice, (1 / 3 + 1 / 2) / 2, 1e-15)
+  lu.assertAlmostEquals(meter:pooled().dice, (2 * 2 / 10 + 1 / 2) / 2, 1e-15)
+  local csv = meter:csv()
+  lu.assertStrContains(csv, "\na,left,0.666667,")
+  lu.assertNil(csv:find("absent"))
+  lu.assertNil(csv:find("b,right"))
 end
 
 helper.run()

@@ -55,7 +55,7 @@ for _, name in ipairs { "simmim", "pseudo_label" } do
       end
       return run_of(self, o, run)
     end
-    local ok = pcall(recipe.start, recipe, { preset = "smoke", threads = 1, workers = 1, out = part })
+    local ok = pcall(lumen.run.execute, recipe, { preset = "smoke", threads = 1, workers = 1, out = part })
     lu.assertFalse(ok)
     start(name, { out = part, resume = true })
     lu.assertEquals(log(part), log(whole))
@@ -115,6 +115,19 @@ function TestPretraining.test_errors_and_attention()
   local weight = lumen.models.vit.class_attention(model.blocks, x)
   lu.assertEquals(weight.shape, { 1, 4, 2 })
   lu.assertTrue(weight:sum(3):max():item() < 1)
+end
+
+-- The picture of maskings: a column for the image and for each, a row per image.
+function TestPretraining:test_picture_of_maskings()
+  local function picture(values)
+    values.out, values.size, values.patch = self.dir .. "/" .. values.images, 64, 8
+    local _, run = lumen.run.execute(lumen.recipe("maskings"), values)
+    return lumen.image.load(run.dir .. "/images/maskings.png").shape
+  end
+  lu.assertEquals(picture { images = 2 }, { 130, 6 * 66 - 2, 3 })
+  lu.assertEquals(picture { images = 1, masking = "tests/fixtures/masking_rim.lua" }, { 66 - 2, 130, 3 })
+  start("vasomim", { out = self.dir .. "/mae", consistency = 0, guidance = 0, steps = 1, images = 8 })
+  lu.assertEquals(picture { images = 3, init = self.dir .. "/mae", model = "vit_micro" }[2], 7 * 66 - 2)
 end
 
 helper.run()

@@ -67,6 +67,9 @@ end
 
 -- Attention that the class token pays to the patches in the last of `blocks`: x [N, 1 + L, dim]
 -- as it enters the first -> [N, heads, L]. The class token's attention to itself is left out.
+--   > net = lumen.models.vit { model = "vit_micro", size = 32 }
+--   > lumen.models.vit.class_attention(net.blocks, lumen.randn(1, 17, 64)).shape
+--   {1, 4, 16}
 --   > blocks = lumen.models.vit.blocks(32, 2, 4, { drop_path = 0 })
 --   > lumen.models.vit.class_attention(blocks, lumen.randn(1, 5, 32)).shape
 --   {1, 4, 4}
@@ -125,8 +128,11 @@ vit.Vit = Vit
 --   > lumen.models.vit.resize_positions(lumen.randn(1, 1 + 4 * 4, 8), 6).shape
 --   {1, 37, 8}
 function vit.resize_positions(positions, side)
-  local old = math.tointeger(math.sqrt(positions.shape[2] - 1))
-  if not old then error("resize_positions: the old grid is not square", 2) end
+  local old = #positions.shape == 3 and math.tointeger(math.sqrt(positions.shape[2] - 1))
+  if not old then
+    error(("pos_embed [%s] is not a class token and a square grid"):format(
+      table.concat(positions.shape, " x ")), 0)
+  end
   if old == side then return positions end
   local dim = positions.shape[3]
   local cls = positions:slice(2, 1, 1)
@@ -135,34 +141,90 @@ function vit.resize_positions(positions, side)
   return core.cat({ cls, map:flatten(3, 4):transpose(2, 3) }, { dim = 2 })
 end
 
--- Load an encoder from a pre-training state (a MAE, a ViT, published files; "model." or
--- "encoder." in front is cut off, decoder parts are left out, positions are resized).
--- Raises when a parameter of the encoder is missing.
+-- The encoder inside a pre-training state as timm names it: "module.", "model.", "backbone." or
+-- "encoder." in front is cut off. Names of other parts are kept.
+--   > state = lumen.models.vit.encoder_state { ["module.encoder.norm.bias"] = lumen.zeros(2) }
+--   > state["norm.bias"].shape
+--   {2}
+function vit.encoder_state(state)
+  for _, inner in ipairs { "model", "state_dict", "teacher" } do
+    if type(state[inner]) == "table" then state = state[inner] end
+  end
+  local taken = {}
+  for name, tensor in next, state do
+    local short, cut = tostring(name), nil
+    repeat
+      cut = short
+      for _, prefix in ipairs { "module", "model", "backbone", "encoder" } do
+        short = short:gsub("^" .. prefix .. "%.", "")
+      end
+    until short == cut
+    if core.is_tensor(tensor) then taken[short] = tensor end
+  end
+  return taken
+end
+
+-- Name of the preset that a state's encoder fits, by width, depth and patch, or an error.
+--   > net = lumen.models.vit { model = "vit_micro", size = 32 }
+--   > lumen.models.vit.recognise(net:state_dict())
+--   vit_micro
+function vit.recognise(state)
+  local taken = vit.encoder_state(state)
+  local patches = taken["patch_embed.proj.weight"]
+  if not patches or #patches.shape ~= 4 then
+    error("these are no weights of a ViT: there is no patch_embed.proj.weight", 0)
+  end
+  local depth = 0
+  while taken[("blocks.%d.attn.qkv.weight"):format(depth)] do depth = depth + 1 end
+  local dim, patch = patches.shape[1], patches.shape[3]
+  for _, name in ipairs(vit.names) do
+    local preset = vit.presets[name]
+    if preset.dim == dim and preset.depth == depth and preset.patch == patch then return name end
+  end
+  error(("no model fits these weights: width %d, %d blocks, patches of %d"):format(
+    dim, depth, patch), 0)
+end
+
+-- What a pre-training leaves beside the encoder.
+local function is_other(name)
+  return name:match("^decoder") or name:match("^head") or name:match("^fc_norm")
+    or name:match("^mask_token") or name:match("^pre_logits") or name:match("^projector")
+end
+
+-- Load an encoder from a pre-training state: a MAE, SimMIM or control of ours, published files
+-- with timm's names (prefixes are cut off, other parts left out, positions resized to the grid).
+-- Raises when the patches have another size, when a parameter of the encoder is missing or has
+-- another shape, and when the state's encoder has parameters that this one lacks.
 --   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
 --   > net = lumen.models.vit { model = "vit_micro", size = 64 }
 --   > lumen.models.vit.load_encoder(net, mae:state_dict())
 --   > net.blocks:at(1).norm1.weight.shape
 --   {64}
 function vit.load_encoder(model, state)
-  if type(state.model) == "table" then state = state.model end
-  if type(state.state_dict) == "table" then state = state.state_dict end
-  local taken = {}
-  for name, tensor in next, state do
-    taken[name:gsub("^module%.", ""):gsub("^encoder%.", "")] = tensor
+  local taken, encoder, foreign = vit.encoder_state(state), {}, {}
+  for name, tensor in next, taken do
+    if not is_other(name) then encoder[name] = tensor end
   end
-  if taken.pos_embed then
-    taken.pos_embed = core.no_grad(function()
-      return vit.resize_positions(taken.pos_embed:to("f32"), model.grid[1])
+  local patches = encoder["patch_embed.proj.weight"]
+  if patches and #patches.shape == 4 and patches.shape[3] ~= model.patch then
+    error(("the weights are for patches of %d x %d pixels, the model has %d x %d"):format(
+      patches.shape[3], patches.shape[4], model.patch, model.patch), 0)
+  end
+  if encoder.pos_embed then
+    encoder.pos_embed = core.no_grad(function()
+      return vit.resize_positions(encoder.pos_embed:to("f32"), model.grid[1])
     end)
   end
-  local missing = model:load_state_dict(taken, { strict = false })
-  local lost = {}
+  local missing, unexpected = model:load_state_dict(encoder, { strict = false })
   for _, name in ipairs(missing) do
-    if not name:match("^head") then lost[#lost + 1] = name end
+    if not name:match("^head") then foreign[#foreign + 1] = name end
   end
-  if #lost > 0 then
+  if #foreign > 0 then
     error(("the weights lack %d parameters of the encoder, such as %s"):format(
-      #lost, lost[1]), 2)
+      #foreign, foreign[1]), 0)
+  end
+  if #unexpected > 0 then
+    error(("the weights are of another kind of ViT: they have %s"):format(unexpected[1]), 0)
   end
 end
 

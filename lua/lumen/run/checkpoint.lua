@@ -40,6 +40,16 @@ function checkpoint.save(run_dir, step, model, optimizer, state, keep)
   for i = 1, #steps - keep do fs.remove_tree(dir .. "/step_" .. steps[i], dir) end
 end
 
+-- best/model.safetensors, replaced as a whole.
+function checkpoint.save_best(run_dir, model)
+  local dir = run_dir .. "/best"
+  core.fs.mkdir(dir)
+  core.save(dir .. "/writing.safetensors", model:state_dict())
+  core.fs.sync(dir .. "/writing.safetensors")
+  core.fs.rename(dir .. "/writing.safetensors", dir .. "/model.safetensors")
+  core.fs.sync(dir)
+end
+
 -- The newest checkpoint's folder and its state.json as a table, or nil.
 function checkpoint.latest(run_dir)
   local steps = steps_in(run_dir .. "/checkpoints")
@@ -48,9 +58,12 @@ function checkpoint.latest(run_dir)
   return dir, core.json.decode(core.fs.read(dir .. "/state.json"))
 end
 
--- Weights named by an option: a file, or a run directory (its newest checkpoint).
+-- Weights named by an option: a file, or a run directory (the best by validation where the run
+-- kept them, else its newest checkpoint).
 function checkpoint.weights(where)
-  if path.is_dir(where) then
+  if path.is_file(where .. "/best/model.safetensors") then
+    where = where .. "/best/model.safetensors"
+  elseif path.is_dir(where) then
     local dir = checkpoint.latest(where)
     if not dir then error(("%s is no run directory with a checkpoint"):format(where), 0) end
     where = dir .. "/model.safetensors"
