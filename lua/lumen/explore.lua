@@ -204,8 +204,8 @@ end
 -- the vessel filter's map, for a network that segments its vessels. model: mae, simmim, vit,
 -- segmenter, unext, unet. image: a file name, a u8 or 0..1 image, or a normalised batch [N, 3, H, W]; it is
 -- resized to the model's size. options: ratio = 0.5, masking = lumen.masking.random, share,
--- seed = 0 (masks), block = -1, most = 4 (images of a batch), size = 192, file = "x.png". Returns
--- the name of the file, if one was written. The model's state does not change.
+-- seed = 0 (masks), block = -1, most = 4 (images of a batch), size = 192, file = "x.png".
+-- The model's state does not change.
 --   > m = lumen.models.mae {model = "vit_micro", size = 32}
 --   > p = lumen.vision.phantom {size = 32, index = 1}
 --   > lumen.explore.picture(m, p.image).shape[3]
@@ -214,7 +214,7 @@ local function run(_, model, image, o)
   if type(model) ~= "table" or type(model.eval) ~= "function" then
     error("explore: the first argument is no model", 0)
   end
-  return terminal.display(explore.picture(model, image, o), "explore", o and o.file)
+  terminal.display(explore.picture(model, image, o), "explore", o and o.file)
 end
 
 return setmetatable(explore, { __call = run })

@@ -68,7 +68,7 @@ end
 -- series: list of { name =, x = list or nil, y = list, faint = bool, color = index }.
 local function draw_lines(series, o)
   local program = need_gnuplot()
-  return terminal.deliver(function(target)
+  terminal.deliver(function(target)
     local blocks, curves, any = {}, {}, false
     for i, s in ipairs(series) do
       for _, y in ipairs(s.y) do
@@ -170,15 +170,14 @@ end
 -- (a curve a row); a list of numbers; a list of tensors, lists or { "name", y, x }; a run, its
 -- directory or a list of them (their logs: options.fields = "loss" or { "loss", "rec" }).
 -- options: title, xlabel, ylabel, log = true (logarithmic y), size = {800, 480}, file = "x.png"
--- or "x.svg". Returns the name of the file, if one was written. Raises when gnuplot (Debian
--- package gnuplot-nox) is not there.
+-- or "x.svg". Raises when gnuplot (Debian package gnuplot-nox) is not there.
 --   > ok, why = pcall(lumen.plot, {})
 --   > why
 --   plot: a tensor, a list of numbers or curves, or a run expected, not an empty table
 function plot.lines(x, o)
   o = o or {}
   local series, labels = series_of(x, o)
-  return draw_lines(series, setmetatable(labels, { __index = o }))
+  draw_lines(series, setmetatable(labels, { __index = o }))
 end
 
 -- Names for x = 1, 2, ... under the axis.
@@ -191,8 +190,7 @@ end
 
 -- Draw measurements with error bars. series: list of { name =, x =, y =, error = } (lists of
 -- numbers), with level = true drawn as a dashed line, with points = true not joined. options:
--- ticks = names for x = 1, 2, ..., and those of plot. Returns the name of the file, if one was
--- written.
+-- ticks = names for x = 1, 2, ..., and those of plot.
 --   > ok, why = pcall(require("lumen.plot").errorbars, { { x = {}, y = {}, error = {} } })
 --   > why:match("plot: [^\n]*")
 --   plot: there is no finite value to draw
@@ -213,7 +211,7 @@ function plot.errorbars(series, o)
   end
   if not any then error("plot: there is no finite value to draw", 0) end
   local program = need_gnuplot()
-  return terminal.deliver(function(target)
+  terminal.deliver(function(target)
     run_gnuplot(program, header(target, o) .. table.concat(blocks, "\n")
       .. "\nset key outside right top\nset offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05\n"
       .. (o.ticks and named_ticks(o.ticks) or "")
@@ -222,7 +220,7 @@ function plot.errorbars(series, o)
 end
 
 -- Draw the histogram of a tensor's values, or of a list of numbers. options: bins = 30, range =
--- {low, high}, and those of plot. Returns the name of the file, if one was written.
+-- {low, high}, and those of plot.
 --   > ok, why = pcall(lumen.hist, "words")
 --   > why
 --   hist: a tensor or a list of numbers expected, not string
@@ -242,7 +240,7 @@ function plot.hist(x, o)
   if h.left_out > 0 then note = note .. (", %d left out"):format(h.left_out) end
   local labels = setmetatable({ title = o.title or note, ylabel = o.ylabel or "values" },
     { __index = o })
-  return terminal.deliver(function(target)
+  terminal.deliver(function(target)
     run_gnuplot(program, header(target, labels) .. block("$d", middles, h.counts)
       .. ("\nset style fill solid 0.85\nset boxwidth %.9g\nset yrange [0:*]\n"):format(width)
       .. ("plot $d using 1:2 with boxes lc rgb '%s' notitle\n"):format(colors[1]))

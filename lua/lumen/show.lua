@@ -187,14 +187,14 @@ end
 -- options: title, titles (for a list), heat = true (colour map with its bar; [H, W] maps),
 -- bar = false, range = {low, high}, columns, most = 16 (images of a batch), color = {r, g, b}
 -- and strength = 0.6 of the mask, size = 128 (smaller pictures are enlarged), file = "x.png"
--- (write there instead). Returns the name of the file, if one was written.
+-- (write there instead).
 --   > p = lumen.vision.phantom {size = 64, index = 1}
 --   > picture = lumen.show.picture({{p.image, p.mask, title = "truth"}, {p.image, heat = true}})
 --   > #picture.shape
 --   3
 local function run(_, x, mask, o)
   if type(mask) == "table" then mask, o = nil, mask end
-  return terminal.display(show.picture(x, mask, o), "show", o and o.file)
+  terminal.display(show.picture(x, mask, o), "show", o and o.file)
 end
 
 return setmetatable(show, { __call = run })

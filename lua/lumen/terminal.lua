@@ -27,8 +27,6 @@ local function fresh(name, extension)
   return ("%s/%s_%d.%s"):format(folder, name, n, extension)
 end
 
-local function say(path) io.stdout:write("picture: ", path, "\n") end
-
 -- Can a picture be drawn where the output goes?
 function terminal.draws() return core.fs.isatty(1) and terminal.program("chafa") ~= nil end
 
@@ -48,8 +46,8 @@ function terminal.draw(path)
 end
 
 -- Run write(path), which makes a picture file: `file` when given, else one that is drawn in
--- the terminal and deleted, else a new one in runs/pictures. Returns the file's name if it
--- stays.
+-- the terminal and deleted, else a new one in runs/pictures. The name of a file that stays is
+-- printed.
 function terminal.deliver(write, name, file, extension)
   extension = extension or "png"
   if not file and terminal.draws() then
@@ -60,17 +58,16 @@ function terminal.deliver(write, name, file, extension)
     end)
     os.remove(path)
     if not ok then error(message, 0) end
-    return nil
+    return
   end
   local path = file or fresh(name, extension)
   write(path)
-  say(path)
-  return path
+  io.stdout:write("picture: ", path, "\n")
 end
 
 -- Show a picture u8 [H, W] or [H, W, 3], or write it to `file`.
 function terminal.display(image, name, file)
-  return terminal.deliver(function(path) core.image.save(path, image) end, name, file)
+  terminal.deliver(function(path) core.image.save(path, image) end, name, file)
 end
 
 return terminal

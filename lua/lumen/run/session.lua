@@ -82,6 +82,17 @@ local function failed(run, e)
   session.say(status_line(run) .. "; run:continue() tries again from here")
 end
 
+-- The time that a run waited counts as no time of its own: images/s and the time left go on.
+local function skip_time(run)
+  local idle = run._since and core.time() - run._since or 0
+  run._since = nil
+  for _, part in ipairs { run, run.inner } do
+    for _, field in ipairs { "began", "step_began" } do
+      if part[field] then part[field] = part[field] + idle end
+    end
+  end
+end
+
 -- Run the coroutine until it yields, ends or fails.
 local function resume(run)
   if session.current then error("a run cannot be started from inside another one", 0) end
@@ -93,6 +104,7 @@ local function resume(run)
       session.current = nil
       run._outside = swap_state(outside)
     end })
+    skip_time(run)
     session.current, run.status, run.error, run.trace, run.inner = run, "running"
     interrupt.hold(true)
     ok, value = coroutine.resume(run._thread)
@@ -106,7 +118,7 @@ local function resume(run)
     run:close()
     return
   end
-  run.status = "paused"
+  run.status, run._since = "paused", core.time()
   if value ~= run then run.inner = value end
   if session.say then
     session.say(status_line(run) .. "; run:continue() trains on")
