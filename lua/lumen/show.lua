@@ -151,8 +151,9 @@ end
 function show.picture(x, mask, o)
   if type(mask) == "table" then mask, o = nil, mask end
   o = o or {}
+  if type(x) == "string" then x = core.image.load(x) end
   if not is_tensor(x) and type(x) ~= "table" then
-    error(("show: a tensor or a list of tensors expected, not %s"):format(type(x)), 0)
+    error(("show: a tensor, a file or a list of tensors expected, not %s"):format(type(x)), 0)
   end
   if mask ~= nil and not is_tensor(mask) then error("show: the mask is no tensor", 0) end
   check_options(o)
@@ -177,8 +178,8 @@ end
 
 -- Show an image, a batch or a list of images: in the terminal (by chafa), else as a PNG file
 -- whose name is printed. x: [H, W], [C, H, W], [N, C, H, W] with C = 1 or 3, [N, H, W], u8
--- [H, W, 3], or a list of such tensors and of { tensor, mask, title = "..." }. mask: the same
--- without colours, tinted over the images; one mask may serve for all.
+-- [H, W, 3], the name of an image file, or a list of such tensors and of { tensor, mask, title =
+-- "..." }. mask: the same without colours, tinted over the images; one mask may serve for all.
 --
 -- Values: u8 is 0..255 (a mask of 0 and 1 is stretched); floats within 0..1 are shown as they
 -- are; a normalised input image is denormalised; anything else is stretched from its smallest

@@ -132,6 +132,10 @@ function TestShow:test_sizes()
     table.concat({ 2 * (11 + 10) + 4, 2 * 10 + 4, 3 }, " ")) -- titles: 9 + 2
 end
 
+function TestShow:test_a_file()
+  lu.assertEquals(shape(lumen.show.picture("tests/fixtures/grey.png")):match("%d+$"), "3")
+end
+
 function TestShow:test_values_and_masks()
   local image = lumen.full({ 2, 2 }, 100, { dtype = "u8" })
   local mask = lumen.tensor({ { 1, 0 }, { 0, 0 } }, { dtype = "u8" })
@@ -152,7 +156,8 @@ end
 function TestShow:test_errors()
   local function fails(text, ...) lu.assertErrorMsgContains(text, lumen.show.picture, ...) end
   fails("did you mean columns?", lumen.zeros { 2, 2 }, { colums = 2 })
-  fails("a tensor or a list of tensors expected, not number", 3)
+  fails("a tensor, a file or a list of tensors expected, not number", 3)
+  fails("/nowhere.png", "/nowhere.png")
   fails("the list is empty", {})
   fails("entry 1 of the list", { "x" })
   fails("the mask is 3 x 2, the image 2 x 2", lumen.zeros { 2, 2 }, lumen.zeros { 3, 2 })
