@@ -41,6 +41,19 @@ static int read_plain(lua_State *L, const char *prompt)
   return 2;
 }
 
+/* Columns of the terminal; 80 when the output is none. */
+static int columns(void)
+{
+  struct winsize window;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col ? window.ws_col : 80;
+}
+
+static int edit_columns(lua_State *L)
+{
+  lua_pushinteger(L, columns());
+  return 1;
+}
+
 #ifdef LUMEN_EDIT
 
 #include <dlfcn.h>
@@ -140,11 +153,9 @@ static unsigned char paste(EditLine *e, int key)
 static int call_tab_function(lua_State *L)
 {
   const LineInfo *info = lib.line(editor);
-  struct winsize window;
-  int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col ? window.ws_col : 80;
   lua_pushvalue(L, 1);
   lua_pushlstring(L, info->buffer, (size_t)(info->cursor - info->buffer));
-  lua_pushinteger(L, width);
+  lua_pushinteger(L, columns());
   lua_call(L, 2, 2);
   return 2;
 }
@@ -308,6 +319,7 @@ void lm_bind_edit(lua_State *L)
   static const luaL_Reg functions[] = {{"open", edit_open},         /* -> is there an editor? */
                                        {"read", edit_read},         /* (prompt, complete) */
                                        {"remember", edit_remember}, /* (text) */
+                                       {"columns", edit_columns},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "_edit");

@@ -386,6 +386,14 @@ LM_DOC(lumen_ops,
        "> end\n"
        "x; dim: dim = -1");
 
+LM_DOC(operations,
+       "-> table\n"
+       "What is computed with tensors: functions of lumen, most of them methods too. Tensors come "
+       "first, then parameters by position or in a table: x:softmax(2) is lumen.softmax(x, {dim = "
+       "2}). A number may stand for a tensor. All but those that say so have gradients.\n"
+       "> lumen.tensor{1, 2}:add(10)\n"
+       "f32 [2] {11, 12}");
+
 void lm_bind_ops(lua_State *L)
 {
   int core = lua_gettop(L);
@@ -409,5 +417,7 @@ void lm_bind_ops(lua_State *L)
   lua_settop(L, list);
   lua_setfield(L, core, "ops");
   static const lm_function values[] = {{"ops", NULL, lumen_ops_doc}, {0}};
+  static const lm_function page[] = {{"", NULL, operations_doc}, {0}};
   lm_set_functions(L, "", values);
+  lm_set_functions(L, "operations", page);
 }

@@ -23,14 +23,16 @@ typedef struct lm_scope {
 #define SCOPE_CLASS "lumen.scope"
 static char scopes_key; /* registry[scopes_key][thread as light userdata] = innermost scope */
 
-static lm_scope *innermost(lua_State *L)
+static lm_scope *innermost_of(lua_State *L, const lua_State *thread)
 {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &scopes_key);
-  lua_rawgetp(L, -1, L);
+  lua_rawgetp(L, -1, thread);
   lm_scope *s = lua_touserdata(L, -1);
   lua_pop(L, 2);
   return s;
 }
+
+static lm_scope *innermost(lua_State *L) { return innermost_of(L, L); }
 
 static void set_innermost(lua_State *L, lua_State *thread, lm_scope *s)
 {
@@ -108,13 +110,26 @@ static int scope_close(lua_State *L)
   return 0;
 }
 
-/* The collector found an open scope that nobody closed: its coroutine is gone. */
+/* Take s out of its thread's stack; scopes opened inside it stay. */
+static void unlink_scope(lua_State *L, const lm_scope *s)
+{
+  lm_scope *inner = innermost_of(L, s->thread);
+  if (inner == s) {
+    set_innermost(L, s->thread, s->outer);
+    return;
+  }
+  while (inner && inner->outer != s) inner = inner->outer;
+  if (inner) inner->outer = s->outer;
+}
+
+/* The collector found an open scope that nobody closed: it was forgotten, or its coroutine is
+ * gone. */
 static int scope_gc(lua_State *L)
 {
   lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
   if (s->open) {
     s->open = false;
-    set_innermost(L, s->thread, s->outer);
+    unlink_scope(L, s);
     for (int64_t i = 0; i < s->count; i++)
       if (s->handles[i]) s->handles[i]->scope = NULL;
     free(s->handles);

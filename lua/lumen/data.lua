@@ -20,6 +20,7 @@ local data = { loader = core.data.loader, count = dataset.count }
 -- mask [height, width], u8, as the COCO tools do: 255 for every category, or with a list of
 -- category names and ids 1 for the first, 2 for the second ..., later annotations over earlier
 -- ones. A broken file is an error with its path and entry.
+-- -> table
 --   > lumen.data.coco("tests/fixtures/polygons.json").categories[1].name
 --   vessel
 function data.coco(path) return core.data.coco(path) end
@@ -35,6 +36,7 @@ data.mean = { 0.485, 0.456, 0.406 }
 data.std = { 0.229, 0.224, 0.225 }
 
 -- Where what is made of image files is kept: $XDG_CACHE_HOME/lumen, else ~/.cache/lumen.
+-- -> str
 --   > folder = lumen.data.cache()
 --   > folder:match("[^/]*$")
 --   lumen
@@ -45,6 +47,7 @@ function data.cache()
 end
 
 -- Names of all datasets, sorted.
+-- -> table
 --   > table.concat(lumen.data.names(), " "):match("phantom")
 --   phantom
 function data.names()
@@ -62,6 +65,7 @@ local function is_dataset(name)
 end
 
 -- The description of a named dataset; an error with a suggestion when there is none.
+-- -> table
 --   > lumen.data.dataset("dca1").size[1]
 --   300
 function data.dataset(name)
@@ -97,6 +101,7 @@ end
 
 -- What dataset.find says of a name or a folder (options root, held_out). A name is that of a dataset before it is that
 -- of a folder; without root it is looked for in the folder where the program was started.
+-- -> table
 --   > lumen.data.locate("phantom", {}).set.name
 --   phantom
 function data.locate(name, o)
@@ -129,6 +134,7 @@ end
 -- split = "all" | "train" | "val" | "test", count (use the first count items only; 0: all),
 -- held_out (share of a plain folder that is the test split), size (what the network will see;
 -- made images are not made smaller than that), run (its env.json shall say what was used).
+-- -> table, tensor
 --   > local source, subset = lumen.data.source("phantom", { split = "test", count = 3 })
 --   > source.kind, subset.shape[1]
 --   phantom  3
@@ -147,6 +153,7 @@ end
 
 -- `count` of the items of subset, the same for one seed, and nested: a smaller choice is
 -- part of a larger one. labels: "all", a count, or a share such as "10%".
+-- -> tensor
 --   > lumen.data.choose(lumen.arange(0, 40), "10%", 0).shape[1]
 --   4
 function data.choose(subset, labels, seed)

@@ -33,6 +33,7 @@ function dataset.is_image(name)
 end
 
 -- Number of image files in a folder.
+-- -> int
 --   > folder = os.tmpname() .. ".d"
 --   > lumen.fs.mkdir(folder)
 --   > lumen.image.save(folder .. "/a.png", lumen.rand(8, 8))

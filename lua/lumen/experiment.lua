@@ -26,6 +26,7 @@ local options = require "lumen.options"
 local plan = require "lumen.experiment.plan"
 local recipe = require "lumen.recipe"
 
+-- What lumen.experiment returns: a question whose cells have not been run yet.
 local Experiment = {}
 Experiment.__index = Experiment
 

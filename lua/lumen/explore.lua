@@ -165,6 +165,7 @@ local function of_segmenter(model, image, columns)
 end
 
 -- The picture that explore shows, u8 [H, W, 3].
+-- -> tensor
 --   > net = lumen.models.unext {}
 --   > lumen.explore.picture(net, lumen.vision.phantom { size = 64 }.image).shape[3]
 --   3

@@ -25,6 +25,7 @@ local function flat(x) return x:contiguous():reshape({ -1 }) end
 -- tensor or several, each is summed with fixed pseudo-random weights. Returns true, or raises
 -- with the first value that differs. options: eps = 1e-6, tol = 1e-5 (relative to the largest
 -- gradient, at least 1).
+-- -> bool
 --   > lumen.gradcheck(function(x) return x:tanh() end, { lumen.randn(2, 3) })
 --   true
 return function(fn, inputs, options)

@@ -14,8 +14,10 @@
 -- Lines with `>` are code, run by the tests as one chunk; a last expression is printed. The lines
 -- below, as far in or further, are what it prints (tests/lua/example.lua has the short form of
 -- tensors and tables); leave them out where the value differs from run to run. A command shows
--- lines for the shell instead: `$ lumen docs DIR`. Say shapes in brackets, units, errors, the
--- source. Parameters come from the definition, for C from the signature in the first line.
+-- lines for the shell instead, `$ lumen docs reference`, run beside two finished runs,
+-- runs/demo/first and runs/demo/second. Say shapes in brackets, units, errors, the
+-- source; a line `-> tensor, int` names the types of the results. Parameters come from the
+-- definition, for C from the signature in the first line.
 -- What begins with _ is private; everything else public must have text and example.
 local core = require "lumen.core"
 local index = require "lumen.help.index"
@@ -46,6 +48,7 @@ local function table_of(named)
 end
 
 -- How an entry is called, as text: "lumen.vision.sato(image, {sigmas = ...}) -> tensor".
+-- -> str
 --   > lumen.help.call(lumen.help.find("softmax"))
 --   lumen.softmax(x, {dim = -1}) -> tensor
 function help.call(entry)
@@ -54,7 +57,7 @@ function help.call(entry)
   if entry.object then
     name = entry.object .. (entry.kind == "field" and "." or ":") .. entry.name:match("[^.]*$")
   elseif entry.kind == "command" then
-    return "lumen " .. entry.name:match("[^.]*$") .. " ..."
+    return entry:summary():match("^(lumen [^:]*):") or "lumen " .. entry.name:match("[^.]*$")
   end
   local call = name
   if entry.kind ~= "field" and entry.kind ~= "value" then
@@ -113,9 +116,7 @@ end
 
 -- ---- printing ------------------------------------------------------------------------------
 
-local function columns()
-  return math.max(40, math.min(tonumber(os.getenv "COLUMNS" or "") or 80, 100))
-end
+local function columns() return math.max(40, math.min(core._edit.columns(), 100)) end
 
 -- Strings around what is emphasised and what stands back.
 local function style()
@@ -155,6 +156,7 @@ local function sources_of_operations()
 end
 
 -- Where an entry is defined: "lua/lumen/metrics.lua:52", or nil.
+-- -> str?
 --   > lumen.help.source(lumen.help.find("data.loader"))
 --   core/bind/data.c
 function help.source(entry)
@@ -163,6 +165,7 @@ function help.source(entry)
 end
 
 -- The text that help prints for one entry, at most `width` wide.
+-- -> str
 --   > #lumen.help.entry(lumen.help.find("softmax"), 60) > 100
 --   true
 function help.entry(entry, width)
@@ -187,15 +190,24 @@ local function brief(entry)
   return sentence
 end
 
+local bare = { lumen = true, operations = true, prompt = true, commands = true }
+
+-- What a page is called: "lumen.metrics", "Tensor".
+--   > lumen.help.title(lumen.help.pages()[3])
+--   Tensor
+-- -> str
+function help.title(page)
+  return (page.class or bare[page.name]) and page.name or "lumen." .. page.name
+end
+
 -- The text that help prints for a page: what it is about, then one line for each name.
+-- -> str
 --   > #lumen.help.page(lumen.help.pages()[1], 60) > 100
 --   true
 function help.page(page, width)
   local s = style()
   width = width or columns()
-  local title = (page.class or page.name == "lumen" or page.name == "operations") and page.name
-    or "lumen." .. page.name
-  local out = { s.strong .. title .. s.off, "" }
+  local out = { s.strong .. help.title(page) .. s.off, "" }
   describe(out, text.parse(page.text), width, s)
   if page.text ~= "" then out[#out + 1] = "" end
   for _, entry in ipairs(page.entries) do
@@ -210,9 +222,29 @@ function help.page(page, width)
 end
 
 -- All pages in order: list of { name =, text =, entries = }.
+-- -> table
 --   > lumen.help.pages()[1].name
 --   lumen
 function help.pages() return index.get().pages end
+
+-- Whether a name is that of a page.
+-- -> bool
+--   > lumen.help.is_page("metrics")
+--   true
+function help.is_page(name) return index.get().page[name] ~= nil end
+
+-- Every name that help knows, in order.
+-- -> table
+--   > #lumen.help.names() > 300
+--   true
+function help.names()
+  local names = {}
+  for _, page in ipairs(index.get().pages) do
+    names[#names + 1] = page.name
+    for _, entry in ipairs(page.entries) do names[#names + 1] = entry.name end
+  end
+  return names
+end
 
 -- Forgets what was read from source files, so that changed ones show their new text.
 --   > lumen.help.forget()

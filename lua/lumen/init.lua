@@ -1,5 +1,6 @@
--- lumen: the module table. Everything in C (tensors, operations, files, vision, the loader)
--- comes from lumen.core; the parts written in Lua load at their first use.
+-- Tensors: making, random numbers, gradients, memory, files. Everything in C (tensors, operations,
+-- files, vision, the loader) comes from lumen.core; the parts written in Lua load at their first
+-- use.
 local core = require "lumen.core"
 
 local lumen = {}

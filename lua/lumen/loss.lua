@@ -23,6 +23,7 @@ end
 -- mask: what lumen.masking returned, or f32 [N, L] with 1 = masked. Mean squared error over
 -- masked patches only; norm_pix (default true): targets normalised by each patch's own mean
 -- and unbiased variance.
+-- -> tensor
 --   > pred, image, mask = lumen.zeros(1, 4, 8 * 8 * 3), lumen.ones(1, 3, 16, 16), lumen.tensor{{1, 1, 0, 0}}
 --   > lumen.loss.masked_mse(pred, image, mask, { norm_pix = false }):item()
 --   1.0
@@ -47,6 +48,7 @@ function loss.masked_l1(pred, image, mask)
 end
 
 -- Binary cross-entropy of logits against targets in [0, 1], mean over all elements.
+-- -> tensor
 --   > lumen.loss.bce_with_logits(lumen.tensor{0, 5}, lumen.tensor{1, 1}):item()
 --   0.34993
 function loss.bce_with_logits(logits, target, options)
@@ -55,6 +57,7 @@ end
 
 -- 1 - (2 sum(p t) + smooth) / (sum p + sum t + smooth), p = sigmoid(logits). Per sample and
 -- averaged; options.batch = true: one Dice over the whole batch. smooth = 1e-5.
+-- -> tensor
 --   > logits, target = lumen.tensor{{9, -9}}, lumen.tensor{{1, 1}}
 --   > lumen.loss.dice(logits, target):item()
 --   0.33333
@@ -69,11 +72,13 @@ function loss.dice(logits, target, options)
 end
 
 -- Mean squared error, mean over all elements.
+-- -> tensor
 --   > lumen.loss.mse(lumen.tensor{1, 2}, lumen.tensor{0, 0}):item()
 --   2.5
 function loss.mse(x, target) return core.mean(core.square(x - target)) end
 
 -- Mean of d^2 / 2 where |d| < 1, else |d| - 1/2; d = x - target.
+-- -> tensor
 --   > lumen.loss.smooth_l1(lumen.tensor{0.5, 3}, lumen.tensor{0, 0}):item()
 --   1.3125
 function loss.smooth_l1(x, target)
@@ -83,6 +88,7 @@ end
 
 -- Dice of a softmax over classes: logits [N, C, H, W], target i64 [N, H, W]; sums over the
 -- batch and all pixels, mean over the classes (background included). smooth = 1e-5.
+-- -> tensor
 --   > logits = lumen.tensor{{{{9, 0}}, {{0, 9}}}}
 --   > lumen.loss.dice_multiclass(logits, lumen.tensor({{{0, 1}}}, { dtype = "i64" })):item() < 0.001
 --   true
@@ -97,6 +103,7 @@ function loss.dice_multiclass(logits, target, options)
 end
 
 -- The segmentor's loss: half cross-entropy, half Dice over the whole batch.
+-- -> tensor
 --   > logits, target = lumen.randn(2, 1, 8, 8), lumen.rand(2, 1, 8, 8):gt(0.5):to("f32")
 --   > loss = lumen.loss.bce_dice(logits, target, { bce = 0.5 })
 --   > loss.shape
@@ -115,6 +122,7 @@ local function erode(x) return core.minimum(-pool(-x, 3, 1), -pool(-x, 1, 3)) en
 local function opened(x) return pool(erode(x), 3, 3) end
 
 -- Differentiable skeleton of probabilities [N, 1, H, W] (Shit et al. 2021).
+-- -> tensor
 --   > x = lumen.zeros(1, 1, 5, 7)
 --   > x:slice(3, 2, 4):fill_(1)
 --   > lumen.loss.soft_skeleton(x, 3):sum():item()
@@ -130,6 +138,7 @@ function loss.soft_skeleton(x, iterations)
 end
 
 -- 1 - soft clDice over the whole batch. options: iterations = 10, smooth = 1.
+-- -> tensor
 --   > target = lumen.rand(1, 1, 16, 16):gt(0.7):to("f32")
 --   > good = lumen.loss.soft_cldice((target - 0.5) * 20, target):item()
 --   > bad = lumen.loss.soft_cldice((0.5 - target) * 20, target):item()
@@ -148,6 +157,7 @@ end
 
 -- VasoMIM's consistency: the frozen segmentor must see in the reconstruction [N, 3, H, W]
 -- the vessels (probabilities [N, 1, H, W], no gradient) that it saw in the image.
+-- -> tensor
 --   > segmentor = lumen.models.unext {}
 --   > segmentor:eval():freeze()
 --   > image = lumen.randn(1, 3, 32, 32)

@@ -26,6 +26,7 @@ local masking = {}
 
 -- How many of L patches are kept and masked, and how many masked ones the guide chooses.
 -- The products are truncated in double precision, as in the published code.
+-- -> int, int, int
 --   > print(lumen.masking.counts(196, 0.75, 0.25))
 --   49  147  36
 function masking.counts(length, ratio, share)
@@ -60,6 +61,7 @@ end
 
 -- Hide the M = L - floor(L * (1 - ratio)) patches of the highest score [N, L] (of equal ones
 -- those with lower numbers): the last step of most maskings.
+-- -> mask
 --   > local m = lumen.masking.hide(lumen.tensor { { 5, 1, 7, 3 } }, 0.5)
 --   > print(m.masked:totable()[1][1], m.masked:totable()[1][2])
 --   0  2
@@ -71,6 +73,7 @@ function masking.hide(score, ratio)
 end
 
 -- Sum of the guide [N, 1, H, W] over each patch of the grid: [N, L].
+-- -> tensor
 --   > print(lumen.masking.weights(lumen.ones { 1, 1, 8, 8 }, { 2, 2 }):max():item())
 --   16.0
 function masking.weights(guide, grid)
@@ -87,6 +90,7 @@ end
 -- Scores [N, L] whose descending order draws the patches without replacement, each time with
 -- probability proportional to weight [N, L] >= 0: log(u) / weight (Efraimidis and Spirakis
 -- 2006). Patches of weight 0 come last, in random order.
+-- -> tensor
 --   > local weight = lumen.tensor { { 0, 0, 3, 1 } }
 --   > local m = lumen.masking.hide(lumen.masking.lottery(weight, { stream = "m" }), 0.5)
 --   > print(m.mask:totable()[1][3], m.mask:totable()[1][4])
@@ -101,6 +105,7 @@ function masking.lottery(weight, rng)
 end
 
 -- Uniformly random (He et al. 2022).
+-- -> mask
 --   > local o = { ratio = 0.75, grid = { 4, 4 }, count = 2, rng = { stream = "m" } }
 --   > print(lumen.masking.random(nil, o).mask:sum():item())
 --   24.0
@@ -117,6 +122,7 @@ end
 -- replacement with probability proportional to the guide's sum over the patch, the others
 -- uniformly from the rest. Patches of weight 0 are never drawn by the guide, so a sample with
 -- an empty guide is masked at random. `guided` f32 [N, L] in the result: what the guide chose.
+-- -> mask
 --   > local guide = lumen.zeros { 1, 1, 8, 8 }
 --   > guide:slice(3, 1, 4):fill_(1)
 --   > local o = { ratio = 0.5, share = 1, grid = { 4, 4 }, rng = { stream = "m" } }
@@ -163,6 +169,7 @@ end
 
 -- Rectangles of patches, one after the other until enough is hidden (after Bao et al. 2022);
 -- the last one from its centre outwards, so that the number is exact.
+-- -> mask
 --   > local o = { ratio = 0.5, grid = { 8, 8 }, count = 3, rng = { stream = "m" } }
 --   > print(lumen.masking.block(nil, o).mask:sum():item())
 --   96.0
@@ -204,6 +211,7 @@ end
 -- A regular lattice with a random offset per sample. ratio 0.75 keeps one patch of every 2 x 2,
 -- as the grid-wise masking of He et al. 2022; other ratios keep the lattice's first K patches
 -- in the order of an ordered dither, which spreads them as evenly as it goes.
+-- -> mask
 --   > local o = { ratio = 0.75, grid = { 2, 2 }, count = 5, rng = { stream = "m" } }
 --   > print(lumen.masking.grid(nil, o).mask:sum():item())
 --   15.0
@@ -233,6 +241,7 @@ end
 -- rest; without errors the guide's sum says what is hard, where it is above 0. Nothing is drawn
 -- by weight: HPM's rule (Wang et al. 2023), with whatever error the caller measures instead of
 -- a predicted one.
+-- -> mask
 --   > local errors = lumen.tensor { { 1, 9, 2, 8 } }
 --   > local o = { ratio = 0.5, share = 1, grid = { 2, 2 }, count = 1, errors = errors }
 --   > o.rng = { stream = "m" }
@@ -255,6 +264,7 @@ end
 -- All masked patches drawn without replacement with probability proportional to o.attention
 -- [N, L] (or a function that returns it): the masking of AMT (Liu et al. 2023), which further
 -- throws patches away; that is not done here.
+-- -> mask
 --   > local o = { ratio = 0.5, grid = { 2, 2 }, count = 1, rng = { stream = "m" } }
 --   > o.attention = lumen.tensor { { 0, 1, 1, 0 } }
 --   > local hidden = lumen.masking.attention(nil, o).masked:totable()[1]
@@ -275,11 +285,13 @@ end
 masking.names = { "random", "guided", "block", "grid", "hardest", "attention" }
 
 -- The names as one text, for messages.
+-- -> str
 --   > lumen.masking.list
 --   random, guided, block, grid, hardest, attention
 masking.list = table.concat(masking.names, ", ")
 
 -- Maskings that look at the guide; files are taken to.
+-- -> bool
 --   > lumen.masking.uses_guide "guided", lumen.masking.uses_guide "random"
 --   true
 --   false
@@ -290,6 +302,7 @@ for _, name in ipairs(masking.names) do origin[masking[name]] = name end
 
 -- A masking by name, or from a Lua file that returns such a function. Errors: no such name or
 -- file, a file that does not load or returns something else.
+-- -> function
 --   > print(lumen.masking.find("block") == lumen.masking.block)
 --   true
 function masking.find(name)

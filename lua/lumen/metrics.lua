@@ -32,6 +32,7 @@ end
 
 -- Pixels of two masks of one shape: { tp =, fp =, fn =, tn = }, as numbers. Raises when the
 -- shapes differ.
+-- -> table
 --   > pred, truth = lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 1, 0}
 --   > lumen.metrics.counts(pred, truth)
 --   {fn = 1.0, fp = 1.0, tn = 1.0, tp = 1.0}
@@ -55,17 +56,20 @@ local of_counts = {
 }
 
 -- Dice coefficient 2 |A n B| / (|A| + |B|), 0 to 1; NaN when both masks are empty.
+-- -> number
 --   > pred, truth = lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0}
 --   > lumen.metrics.dice(pred, truth)
 --   0.66667
 function metrics.dice(pred, truth) return of_counts.dice(metrics.counts(pred, truth)) end
 
 -- Intersection over union |A n B| / |A u B|; NaN when both masks are empty.
+-- -> number
 --   > lumen.metrics.iou(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.5
 function metrics.iou(pred, truth) return of_counts.iou(metrics.counts(pred, truth)) end
 
 -- Share of the true pixels that were found, tp / (tp + fn); NaN when truth is empty.
+-- -> number
 --   > lumen.metrics.sensitivity(lumen.tensor{1, 0, 0}, lumen.tensor{1, 1, 0})
 --   0.5
 function metrics.sensitivity(pred, truth)
@@ -73,6 +77,7 @@ function metrics.sensitivity(pred, truth)
 end
 
 -- Share of the predicted pixels that are true, tp / (tp + fp); NaN when nothing was predicted.
+-- -> number
 --   > lumen.metrics.precision(lumen.tensor{1, 1, 1}, lumen.tensor{1, 0, 0})
 --   0.33333
 function metrics.precision(pred, truth)
@@ -80,6 +85,7 @@ function metrics.precision(pred, truth)
 end
 
 -- Share of the background that was left alone, tn / (tn + fp); NaN without background.
+-- -> number
 --   > lumen.metrics.specificity(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.66667
 function metrics.specificity(pred, truth)
@@ -87,6 +93,7 @@ function metrics.specificity(pred, truth)
 end
 
 -- Share of the pixels that are right, (tp + tn) / all.
+-- -> number
 --   > lumen.metrics.accuracy(lumen.tensor{1, 1, 0, 0}, lumen.tensor{1, 0, 0, 0})
 --   0.75
 function metrics.accuracy(pred, truth) return of_counts.accuracy(metrics.counts(pred, truth)) end
@@ -115,6 +122,7 @@ local function cldice_of(lines)
 end
 
 -- Centre-line Dice (Shit et al. 2021) with Zhang-Suen skeletons. 0 when both parts are 0.
+-- -> number
 --   > line = lumen.zeros(9, 9)
 --   > line:slice(1, 5, 5):fill_(1)
 --   > thick = lumen.zeros(9, 9)
@@ -166,6 +174,7 @@ end
 
 -- Hausdorff distance in pixels: the largest distance from a surface pixel of one mask to the
 -- other's surface. NaN when a mask is empty, as for the two below.
+-- -> number
 --   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
 --   > a:slice(2, 1, 2):fill_(1)
 --   > b:slice(2, 2, 5):fill_(1)
@@ -179,6 +188,7 @@ end
 
 -- 95th percentile of the surface distances: of both directions together (pooled = true, the
 -- default, as in medpy), or the larger of the two directions' (pooled = false, as in MONAI).
+-- -> number
 --   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
 --   > a:slice(2, 1, 2):fill_(1)
 --   > b:slice(2, 2, 5):fill_(1)
@@ -191,6 +201,7 @@ end
 
 -- Average symmetric surface distance: the mean of the two directions' means (default, as in
 -- medpy), or the mean over all distances of both (pooled = true).
+-- -> number
 --   > a, b = lumen.zeros(1, 9), lumen.zeros(1, 9)
 --   > a:slice(2, 1, 2):fill_(1)
 --   > b:slice(2, 2, 5):fill_(1)

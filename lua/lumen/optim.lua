@@ -4,6 +4,11 @@
 local core = require "lumen.core"
 local nn = require "lumen.nn"
 
+-- What lumen.optim.adamw and the others return.
+--   > w = lumen.tensor({1, 1}, { requires_grad = true })
+--   > opt = lumen.optim.sgd { { name = "w", tensor = w } }
+--   > opt.steps
+--   0
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
@@ -19,6 +24,7 @@ local function layer_of(name, depth)
 end
 
 -- Learning-rate factors of layer-wise decay: decay ^ (depth + 1 - layer).
+-- -> number
 --   > lumen.optim.layer_scale("blocks.0.attn.qkv.weight", 12, 0.75)
 --   0.031676
 local function layer_scale(name, depth, decay)
@@ -85,6 +91,7 @@ end
 -- One update with learning rate lr and gradients times `scale` (1 / accumulated batches);
 -- then gradients are gone. Returns the L2 norm of the scaled gradient and whether the update
 -- was made: with a non-finite norm it is left out.
+-- -> number, bool
 --   > w = lumen.tensor({1, 1}, { requires_grad = true })
 --   > opt = lumen.optim.sgd { { name = "w", tensor = w } }
 --   > w:mul(lumen.tensor{3, 4}):sum():backward()
@@ -145,6 +152,7 @@ end
 
 -- The moments, name -> tensor, for lumen.save; the number of steps, opt.steps, travels beside
 -- it.
+-- -> table
 --   > opt = lumen.optim.adamw(lumen.nn.Linear(2, 1))
 --   > opt:state_dict()["exp_avg.weight"].shape
 --   {1, 2}
@@ -183,6 +191,7 @@ local optim = { layer_scale = layer_scale, Optimizer = Optimizer }
 -- fewer than two dimensions), clip (L2 norm, 0: off), layer_decay with depth (number of ViT
 -- blocks), group = function(parameter, weight_decay, lr_scale) -> weight_decay, lr_scale.
 -- Loshchilov and Hutter 2019.
+-- -> optimizer
 --   > net = lumen.nn.Linear(2, 1):initialize(0)
 --   > opt = lumen.optim.adamw(net, { weight_decay = 0.05, beta2 = 0.95, clip = 1 })
 --   > for i = 1, 3 do
@@ -197,6 +206,7 @@ function optim.adamw(target, options)
 end
 
 -- As adamw, with weight decay added to the gradient (Kingma and Ba 2015).
+-- -> optimizer
 --   > opt = lumen.optim.adam(lumen.nn.Linear(2, 1))
 --   > opt.steps
 --   0
@@ -206,6 +216,7 @@ end
 
 -- Stochastic gradient descent. options: momentum = 0, nesterov = false, weight_decay, clip,
 -- layer_decay.
+-- -> optimizer
 --   > net = lumen.nn.Linear(1, 1, { bias = false, weight_init = lumen.nn.fill.constant(1) })
 --   > opt = lumen.optim.sgd(net)
 --   > net(lumen.ones(1, 1)):sum():backward()

@@ -14,6 +14,7 @@ picture.mean = { 0.485, 0.456, 0.406 }
 picture.std = { 0.229, 0.224, 0.225 }
 
 -- Values 0..1 (floats, clipped) or u8, [H, W] or [H, W, 3] -> u8.
+-- -> tensor
 --   > lumen.picture.to_u8(lumen.tensor{{0, 0.5, 2}})
 --   u8 [1 x 3] {0, 128, 255}
 function picture.to_u8(x)
@@ -22,6 +23,7 @@ function picture.to_u8(x)
 end
 
 -- A normalised image [3, H, W] (or [1, H, W]) -> u8 [H, W, 3].
+-- -> tensor
 --   > lumen.picture.denormalize(lumen.zeros(3, 1, 2))
 --   u8 [1 x 2 x 3] {124, 116, 104, 124, 116, 104}
 function picture.denormalize(image)
@@ -35,6 +37,7 @@ end
 local function channel(x, i) return x:select(3, i):to("f32") end
 
 -- u8 [H, W] or [H, W, 3] as u8 [H, W, 3].
+-- -> tensor
 --   > lumen.picture.rgb(lumen.zeros({4, 6}, { dtype = "u8" })).shape
 --   {4, 6, 3}
 function picture.rgb(image)
@@ -43,6 +46,7 @@ function picture.rgb(image)
 end
 
 -- Map 0..1 [H, W] (clipped) -> u8 [H, W, 3]: from violet (0) over teal to yellow (1).
+-- -> tensor
 --   > lumen.picture.heat(lumen.zeros {2, 2}).shape[3]
 --   3
 function picture.heat(map)
@@ -52,6 +56,7 @@ function picture.heat(map)
 end
 
 -- u8 [H, W] or [H, W, 3] with every pixel repeated `times` in both directions.
+-- -> tensor
 --   > lumen.picture.enlarge(lumen.zeros({2, 3}, {dtype = "u8"}), 4).shape[2]
 --   12
 function picture.enlarge(image, times)
@@ -67,6 +72,7 @@ function picture.enlarge(image, times)
 end
 
 -- Text as a picture u8 [9 * size, width, 3], black on white; printable ASCII.
+-- -> tensor
 --   > lumen.picture.text("dice").shape[1]
 --   9
 function picture.text(text, size)
@@ -76,6 +82,7 @@ function picture.text(text, size)
 end
 
 -- Put `image` u8 [H, W, 3] in the middle of a white one of height x width (not smaller).
+-- -> tensor
 --   > image = lumen.zeros({2, 2, 3}, { dtype = "u8" })
 --   > lumen.picture.frame(image, 4, 4):select(3, 1)
 --   u8 [4 x 4] {255, 255, 255, 255, 255, 0, 0, 255, 255, 0, 0, 255, ...}
@@ -86,6 +93,7 @@ function picture.frame(image, height, width)
 end
 
 -- Tint image u8 where mask (0..1 [H, W]) is set. color: {r, g, b} 0..255, default green.
+-- -> tensor
 --   > image = lumen.zeros({1, 2}, { dtype = "u8" })
 --   > lumen.picture.overlay(image, lumen.tensor{{0, 1}}, { 255, 0, 0 }, 1)
 --   u8 [1 x 2 x 3] {0, 0, 0, 255, 0, 0}
@@ -103,6 +111,7 @@ function picture.overlay(image, mask, color, strength)
 end
 
 -- Colours of picture.compare, 0 to 255.
+-- -> tensor
 --   > lumen.picture.colors.both
 --   {245, 225, 60}
 picture.colors = { both = { 245, 225, 60 }, pred = { 235, 90, 30 }, truth = { 70, 165, 255 } }
@@ -126,6 +135,7 @@ function picture.compare(image, pred, truth)
 end
 
 -- Values per patch [L] of a grid {rows, cols} as a map f32 [H, W].
+-- -> tensor
 --   > lumen.picture.patches(lumen.tensor{0, 1}, { 1, 2 }, 2, 4)
 --   f32 [2 x 4] {0, 0, 1, 1, 0, 0, 1, 1}
 function picture.patches(values, grid, height, width)
@@ -134,6 +144,7 @@ function picture.patches(values, grid, height, width)
 end
 
 -- Hidden patches on the picture, in a colour (default grey): mask f32 [L], 1 = hidden.
+-- -> tensor
 --   > image = lumen.full({4, 4}, 255):to("u8")
 --   > lumen.picture.masked(image, lumen.tensor{1, 0, 0, 0}, { 2, 2 }):select(3, 1)[1]
 --   u8 [4] {128, 128, 255, 255}
@@ -143,6 +154,7 @@ function picture.masked(image, mask, grid, color)
 end
 
 -- b where map (0..1 [H, W]) is set, else a; both u8 [H, W, 3].
+-- -> tensor
 --   > a, b = lumen.zeros({1, 2, 3}, { dtype = "u8" }), lumen.full({1, 2, 3}, 255):to("u8")
 --   > lumen.picture.mix(a, b, lumen.tensor{{0, 1}})
 --   u8 [1 x 2 x 3] {0, 0, 0, 255, 255, 255}
@@ -154,6 +166,7 @@ function picture.mix(a, b, map)
 end
 
 -- rows: list of lists of pictures of one size -> one picture with `gap` white pixels between.
+-- -> tensor
 --   > cell = lumen.zeros({8, 8}, { dtype = "u8" })
 --   > lumen.picture.grid({ { cell, cell, cell } }).shape
 --   {8, 28, 3}

@@ -35,6 +35,8 @@ for _, name in ipairs { "help", "recipe", "show", "plot", "hist", "explore", "pr
   helpers[name] = function() return require("lumen.init")[name] end
 end
 
+prompt.helpers = helpers
+
 local known = setmetatable({}, { __index = function(t, name)
   local make = helpers[name]
   if not make then return nil end
@@ -78,7 +80,8 @@ end
 
 local last_trace
 
--- trace(): where the last error came from.
+-- Prints where the last error came from: the calls that led to it.
+--   > trace()
 function prompt.trace()
   stdout:write(last_trace or "no error so far", "\n")
 end

@@ -5,6 +5,12 @@
 local core = require "lumen.core"
 local options = require "lumen.options"
 
+-- What lumen.recipe returns. r.options, r.presets and the recipe's own functions are fields; they
+-- may be replaced before it runs.
+--   > r = lumen.recipe "vasomim"
+--   > r.masking = lumen.masking.block
+--   > r.name
+--   vasomim
 local Recipe = {}
 Recipe.__index = Recipe
 
@@ -90,6 +96,7 @@ local function define(recipe)
 end
 
 -- The folder above lua/lumen, where recipes/ and datasets/ stand.
+-- -> str
 --   > lumen.fs.exists(lumen.recipe.root() .. "/recipes/vasomim.lua")
 --   true
 local function library_root()
@@ -105,6 +112,7 @@ local function file_of(name)
 end
 
 -- The recipe of a name (recipes/<name>.lua) or a file; raises when there is none.
+-- -> recipe
 --   > lumen.recipe.load("segmentor").name
 --   segmentor
 local function load_named(name)
@@ -120,6 +128,7 @@ end
 
 -- Values of all options. overrides: list of { name, value }, later ones win. saved: values
 -- of the run that is being resumed.
+-- -> table
 --   > o = lumen.recipe "vasomim":resolve({ {"preset", "tiny"}, {"mask_ratio", "0.75"} })
 --   > o.mask_ratio, o.size
 --   0.75
@@ -155,6 +164,7 @@ end
 
 -- What `lumen recipes/x.lua --help` prints: options in order with defaults, presets, what it
 -- should reach.
+-- -> str
 --   > lumen.recipe "vasomim":help():match("mask_ratio[^\n]*")
 --   mask_ratio=0.5      share of patches hidden from the encoder
 function Recipe:help()
@@ -221,6 +231,7 @@ end
 -- (without steps: at its end) or after Ctrl-C, and then waits: look at run.model, run.batch,
 -- run.loss, change things, run:continue() or run:finish(). At the prompt an error leaves it to
 -- be looked at, too.
+-- -> table, run
 --   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
 --   > function r:run(o, run) return { answer = 42 } end
 --   > run = r:start { out = os.tmpname() .. ".d" }
@@ -253,6 +264,7 @@ local recipe = { root = library_root, file = file_of, load = load_named, Recipe 
 -- lumen.recipe{ name =, about =, options = {{name, default, help}, ...}, presets = {...} }
 -- defines a recipe, to which a method run(o, run) gives the training loop; lumen.recipe
 -- "vasomim" loads one by name (recipes/vasomim.lua) or by file.
+-- -> recipe
 --   > r = lumen.recipe "vasomim"
 --   > r:resolve({{"preset", "tiny"}}).mask_ratio
 --   0.5

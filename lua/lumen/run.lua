@@ -25,13 +25,29 @@ local schedule = require "lumen.schedule"
 local session = require "lumen.run.session"
 local tensorboard = require "lumen.run.tensorboard"
 
+-- What a recipe's run(o, run) works with: run.o (options), run.dir, run.device, run.rng; the recipe
+-- sets run.model, run.loader, run.optimizer; run.epoch, run.step_count and run.batch say where it is.
+--   > r = lumen.recipe { name = "demo", about = "Shows its options.", options = {} }
+--   > function r:run(o, run) return { seed = o.seed } end
+--   > run = r:start { out = os.tmpname() .. ".d", seed = 3 }
+--   > run.metrics.seed, run.status
+--   3
+--   finished
 local Run = {}
 Run.__index = Run
 Run.__tostring = session.describe
 
 local most_skipped = 20 -- updates in a row with a non-finite loss or gradient
 
--- Returns the run with its options in run.o.
+-- Opens the directory of a run, locked, with options.lua in it; overrides: list of { name,
+-- value }. What recipe:start and the program call. Raises when the directory is not empty and
+-- resume is not set, or in use.
+-- -> run
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > lumen.fs.list(run.dir)
+--   {"lock", "options.lua"}
+--   > run:close()
 local function open(recipe, overrides)
   overrides = recipe:_overrides(overrides)
   local o = recipe:resolve(overrides)
@@ -85,7 +101,14 @@ local function finished(run)
   return metrics
 end
 
--- Run a recipe to its end, with overrides as in recipe:start. Returns the metrics and the run.
+-- Runs recipe:run from start to end, or on from its checkpoint with resume=true, and writes
+-- result.json. Returns the metrics and the run; a run that had finished is not run again.
+-- -> table, run
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > function r:run(o, run) return { dice = 0.5 } end
+--   > metrics = lumen.run.execute(r, { {"out", os.tmpname() .. ".d"} })
+--   > metrics.dice
+--   0.5
 local function execute(recipe, overrides)
   local run = open(recipe, overrides)
   local guard <close> = setmetatable({}, { __close = function() run:close() end })
@@ -126,10 +149,28 @@ end
 --   4
 function Run:continue(values) session.continue(self, values) end
 
--- Leave the training loop of a run that waits and let the recipe end. Returns the metrics.
+-- Leaves the training loop of a run that waits and lets the recipe end, which writes
+-- result.json. Returns the metrics.
+--   > r = lumen.recipe { name = "demo", about = "Learns nothing.", options = {} }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 4, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do run:step(run.model(batch.image):square():mean()) end
+--   >   end
+--   >   return { steps = run.step_count }
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d", epochs = 100, steps = 1 }
+--   > run:finish().steps
+--   1
 function Run:finish() return session.finish(self) end
 
--- Give a run up, or free what it holds: files, the lock on its directory, its coroutine.
+-- Closes the log and gives up the lock on the directory.
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > run:close()
 function Run:close()
   if self.status ~= "finished" then self.status = "closed" end
   session.close(self)
@@ -156,8 +197,15 @@ function Run:_write_result(metrics)
   core.fs.write(self.dir .. "/result.json", json.object(fields) .. "\n")
 end
 
--- Run another recipe in stages/<name>; what is finished there is not run again. Returns its
--- metrics and its directory.
+-- Runs another recipe in stages/<name>; what is finished there is not run again. values:
+-- option -> value. Returns its metrics and its directory.
+-- -> table, str
+--   > inner = lumen.recipe { name = "inner", about = "A part.", options = {} }
+--   > function inner:run(o) return { seed = o.seed } end
+--   > outer = lumen.recipe { name = "outer", about = "The whole.", options = {} }
+--   > function outer:run(o, run) return (run:stage("first", inner, { seed = 7 })) end
+--   > outer:start { out = os.tmpname() .. ".d" }.metrics.seed
+--   7
 function Run:stage(name, recipe, values)
   local dir = ("%s/stages/%s"):format(self.dir, name)
   local overrides = json.sorted(values)
@@ -169,13 +217,23 @@ function Run:stage(name, recipe, values)
   return metrics, dir
 end
 
--- Write down what data the run uses, in env.json: its name, and a table of facts with the
+-- Writes down what data the run uses, in env.json: its name, and a table of facts with the
 -- fingerprint of the files.
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > function r:run(o, run) run:note_data("phantom train", { fingerprint = "0" }) end
+--   > run = r:start { out = os.tmpname() .. ".d" }
+--   > lumen.json.decode(lumen.fs.read(run.dir .. "/env.json")).data["phantom train"].fingerprint
+--   0
 function Run:note_data(name, facts)
   directory.note_data(self.dir, name, facts)
 end
 
--- Save a picture (u8 [H, W] or [H, W, 3]) as images/<name>.png.
+-- Saves a picture (u8 [H, W] or [H, W, 3], or floats 0 to 1) as images/<name>.png.
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > run:image("noise", lumen.rand(8, 8))
+--   > lumen.image.load(run.dir .. "/images/noise.png").shape
+--   {8, 8}
 function Run:image(name, image)
   core.fs.mkdir(self.dir .. "/images")
   local path = ("%s/images/%s.png"):format(self.dir, name)
@@ -223,6 +281,15 @@ local function restore(run)
   run.state = saved.state or {}
 end
 
+-- Writes a checkpoint of model, optimizer and counters, unless there is one of this step; the
+-- newest `keep` stay.
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > run.model = lumen.nn.Linear(2, 1)
+--   > run.optimizer = lumen.optim.sgd(run.model)
+--   > run:save()
+--   > lumen.fs.list(run.dir .. "/checkpoints")
+--   {"step_0"}
 function Run:save()
   self.save_due = nil
   if self.saved_step == self.step_count then return end
@@ -245,6 +312,24 @@ end
 
 -- Epochs 1..E, from the checkpoint's on when the run is resumed. The checkpoint at the end of an
 -- epoch is made after the body of the loop, so it holds what the body did there (validation).
+-- run.model, run.loader and run.optimizer must be set before.
+-- -> function
+--   > r = lumen.recipe { name = "demo", about = "Learns a constant.", options = { {"lr", 10.0} } }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 4, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do
+--   >       run:step((run.model(batch.image) - batch.mask):square():mean())
+--   >     end
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d", epochs = 2 }
+--   > run.step_count, run.epoch
+--   4
+--   2
 function Run:epochs()
   self:_plan()
   restore(self)
@@ -273,8 +358,26 @@ function Run:epochs()
   end
 end
 
--- Batches of an epoch, each inside its own memory scope. run.rng and the random operations
--- start at the number of the batch.
+-- The batches of an epoch, each inside a memory scope of its own: what must outlive it goes
+-- through run.state or scope:keep. run.rng and the random operations start at the number of
+-- the batch.
+-- -> function
+--   > r = lumen.recipe { name = "demo", about = "Counts.", options = {} }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 4, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do
+--   >       print(batch.image.shape)
+--   >       run:step(run.model(batch.image):mean())
+--   >     end
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d" }
+--   {2, 3, 32, 32}
+--   {2, 3, 32, 32}
 function Run:batches(epoch)
   local first = math.max(0, self.micro - (epoch - 1) * self.batches_per_epoch)
   local next_batch, source = self.loader:epoch(epoch, first + 1)
@@ -298,7 +401,14 @@ function Run:batches(epoch)
   end, nil, nil, closer
 end
 
--- Learning rate of the coming step: o.lr is per 256 images.
+-- Learning rate of the coming step: warm-up and cosine over the options lr (per 256 images),
+-- warmup, min_lr, or run.schedule(step, total).
+-- -> number
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"}, {"batch", 256} })
+--   > run.total, run.step_count = 100, 5
+--   > run:rate() == run.o.lr
+--   true
 function Run:rate()
   local o = self.o
   local scale = o.batch * o.accumulate / 256
@@ -308,7 +418,25 @@ function Run:rate()
 end
 
 -- Backward and, after every `accumulate` batches, one optimizer step, one log line and, when
--- due, a checkpoint. parts: name -> number or scalar tensor, logged beside the loss.
+-- due, a checkpoint. parts: name -> number or scalar tensor, logged beside the loss. A step
+-- with a non-finite loss or gradient is left out; after 20 in a row the run ends with an
+-- error.
+--   > r = lumen.recipe { name = "demo", about = "One step.", options = {} }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 2, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do
+--   >       local loss = run.model(batch.image):square():mean()
+--   >       run:step(loss, { half = loss / 2 })
+--   >     end
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d" }
+--   > run.state.half * 2 == run.state.loss
+--   true
 function Run:step(loss, parts)
   local value = loss:item()
   self.loss = value
@@ -323,10 +451,10 @@ function Run:step(loss, parts)
     self.sums[name] = (self.sums[name] or 0) + part
   end
   self.micro, self.waiting = self.micro + 1, self.waiting + 1
-  if self.waiting == self.o.accumulate then self:update() end
+  if self.waiting == self.o.accumulate then self:_update() end
 end
 
-function Run:update()
+function Run:_update()
   local lr, norm, done = self:rate(), 0 / 0, false
   if self.bad then
     self.model:zero_grad()
@@ -338,7 +466,7 @@ function Run:update()
     self.updating = nil
   end
   self.step_count = self.step_count + 1
-  self:report(lr, norm, done)
+  self:_report(lr, norm, done)
   self.bad, self.sums, self.waiting = nil, {}, 0
   self.bad_in_row = done and 0 or self.bad_in_row + 1
   if self.bad_in_row >= most_skipped then
@@ -353,12 +481,33 @@ function Run:update()
   if not ends then heed(self) end
 end
 
--- No further epoch; also when the run is resumed.
+-- Ends the training after this epoch, also when the run is resumed.
+--   > r = lumen.recipe { name = "demo", about = "Stops early.", options = {} }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 2, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do run:step(run.model(batch.image):square():mean()) end
+--   >     if epoch == 3 then run:stop() end
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d", epochs = 100 }
+--   > run.epoch
+--   3
 function Run:stop() self.state.stopped = 1 end
 
 -- Compare the model with the best so far: best/model.safetensors are the weights of the highest
 -- `value`, state.best that value and state.best_epoch the epoch. True when this one is it.
 -- run.weights(dir), which init= reads, prefers them to the last ones.
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > run.model, run.epoch = lumen.nn.Linear(2, 1), 1
+--   > run:keep_best(0.7), run:keep_best(0.6), run.state.best
+--   true
+--   false
+--   0.7
 function Run:keep_best(value)
   if self.state.best and not (value > self.state.best) then return false end
   self.state.best, self.state.best_epoch = value, self.epoch
@@ -367,12 +516,26 @@ function Run:keep_best(value)
 end
 
 -- A line in log.jsonl that belongs to no step alone: fields = list of { name, value }.
+--   > r = lumen.recipe { name = "demo", about = "Validates.", options = {} }
+--   > function r:run(o, run)
+--   >   local source = { kind = "phantom", count = 2, size = 32 }
+--   >   run.loader = lumen.data.loader { source = source, batch = 2, size = 32 }
+--   >   run.model = lumen.nn.Conv2d(3, 1, 1)
+--   >   run.optimizer = lumen.optim.sgd(run.model)
+--   >   for epoch in run:epochs() do
+--   >     for batch in run:batches(epoch) do run:step(run.model(batch.image):square():mean()) end
+--   >     run:note { { "dice", 0.5 } }
+--   >   end
+--   > end
+--   > run = r:start { out = os.tmpname() .. ".d" }
+--   > lumen.fs.read(run.dir .. "/log.jsonl"):match('"dice": 0.5')
+--   "dice": 0.5
 function Run:note(fields)
   local row = { { "epoch", self.epoch }, { "step", self.step_count } }
   self.log:write(table.move(fields, 1, #fields, #row + 1, row))
 end
 
-function Run:report(lr, norm, done)
+function Run:_report(lr, norm, done)
   local now, waited = core.time(), self.loader:wait_seconds()
   local seconds = math.max(now - self.step_began, 1e-9)
   local images = self.o.batch * self.o.accumulate

@@ -3,6 +3,7 @@
 local schedule = {}
 
 -- From start (at 0) to stop (at total) in a straight line.
+-- -> number
 --   > lumen.schedule.linear(0, 0.5, 200, 800)
 --   0.125
 function schedule.linear(start, stop, progress, total)
@@ -10,6 +11,7 @@ function schedule.linear(start, stop, progress, total)
 end
 
 -- Linear warm-up from 0 to lr over `warmup`, then half a cosine down to min_lr (default 0).
+-- -> number
 --   > for _, step in ipairs { 0, 5, 10, 55, 100 } do
 --   >   print(lumen.schedule.warmup_cosine(1e-3, step, 100, 10))
 --   > end
@@ -26,6 +28,7 @@ function schedule.warmup_cosine(lr, progress, total, warmup, min_lr)
 end
 
 -- lr * (1 - progress / total) ^ power; power is 0.9.
+-- -> number
 --   > lumen.schedule.poly(1e-3, 50, 100)
 --   0.00053589
 function schedule.poly(lr, progress, total, power)

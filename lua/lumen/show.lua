@@ -46,6 +46,7 @@ local function color_bar(height, low, high)
 end
 
 -- A title cut to what fits above a picture of this width.
+-- -> tensor
 --   > lumen.show.titled(lumen.zeros({16, 32, 3}, { dtype = "u8" }), "mask").shape
 --   {27, 32, 3}
 local function titled(image, title)

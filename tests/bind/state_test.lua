@@ -48,6 +48,17 @@ function TestScope:test_nested_scopes_hand_outwards()
   lu.assertStrContains(tostring(outer_value), "released")
 end
 
+-- A scope that nobody closes and nobody holds: those opened inside it go on.
+function TestScope:test_a_forgotten_scope_is_collected()
+  lumen.scope()
+  local inner <close> = lumen.scope()
+  collectgarbage()
+  local x = lumen.ones(2)
+  inner:close()
+  for _ = 1, 100 do lumen.ones(1) end
+  lu.assertStrContains(message_of(function() return x + 1 end), "scope has ended")
+end
+
 function TestScope:test_an_error_ends_the_scope()
   local inner
   pcall(lumen.scope, function()

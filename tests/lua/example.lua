@@ -4,6 +4,7 @@
 -- printed in a short form that does not depend on the prompt's taste:
 --   f32 [2 x 3] {1, 2, 3, 4, 5, 6}    1.5    {a = 1, b = {2, 3}}    text
 local lumen = require "lumen"
+local helper = require "tests.helper"
 
 local example = {}
 
@@ -64,13 +65,34 @@ local function compile(code, environment)
   return assert(load(code, "=example", "t", environment))
 end
 
+local folder, files = nil, 0 -- of the temporary files
+
+-- As os.tmpname, but clean() finds the files again.
+local function tmpname()
+  folder = folder or helper.temporary_folder()
+  files = files + 1
+  local path = ("%s/%d"):format(folder, files)
+  lumen.fs.write(path, "")
+  return path
+end
+
+-- Deletes what examples have written under names of os.tmpname.
+function example.clean()
+  if folder then helper.remove_folder(folder) end
+  folder = nil
+end
+
+local system = setmetatable({ tmpname = tmpname }, { __index = os })
+
 -- Globals for the examples of one text: what they assign, then Lua's, then lumen's helpers.
 function example.environment()
   return setmetatable({}, { __index = function(_, name)
     if name == "lumen" then return lumen end
+    if name == "os" then return system end
     local value = rawget(_G, name)
     if value ~= nil then return value end
-    return lumen[name]
+    local helper = require("lumen.prompt").helpers[name]
+    return helper and helper()
   end })
 end
 

@@ -1,5 +1,6 @@
 -- lumen check data=NAME root=DIR: what is there of a dataset (or of a plain folder), and
 -- exactly what is missing or unexpected. Exit code 1 when something is.
+--   $ lumen check data=phantom
 local core = require "lumen.core"
 local data = require "lumen.data"
 local dataset = require "lumen.dataset"

@@ -1,6 +1,6 @@
 -- lumen report RUN [RUN ...] [out=FILE]: one page about a run (RUN/report.html), or one that
 -- compares several (runs/report.html), with what differs in front.
---   $ lumen report runs/vasomim/first runs/vasomim/second out=both.html
+--   $ lumen report runs/demo/first runs/demo/second out=both.html
 local core = require "lumen.core"
 local options = require "lumen.options"
 local report = require "lumen.report"

@@ -10,8 +10,8 @@ local index = {}
 local order = { "lumen", "operations", "Tensor", "nn", "nn.fill", "nn.Module", "models",
                 "masking", "loss", "metrics", "optim", "optim.Optimizer", "schedule", "data",
                 "Loader", "vision", "image", "picture", "recipe", "recipe.Recipe", "run",
-                "run.Run", "experiment", "experiment.Experiment", "profile", "profiler", "Scope", "fs",
-                "Lock", "process", "Process", "json", "commands" }
+                "run.Run", "experiment", "experiment.Experiment", "profile", "profiler", "Scope",
+                "fs", "Lock", "process", "Process", "json", "help", "prompt", "commands" }
 
 local Entry = {}
 Entry.__index = Entry
@@ -71,6 +71,11 @@ local function from_lua(entry, f, path, line)
   path, line = path or place(f), line or select(2, place(f))
   if not path then return entry end
   entry.text = text.above(path, line)
+  local kinds = ("\n" .. entry.text):match("\n%-> ([^\n]+)")
+  if kinds then
+    entry.text = ("\n" .. entry.text):gsub("\n%-> [^\n]+", "", 1):sub(2)
+    entry.returns = text.signature("-> " .. kinds).returns
+  end
   entry.source = ("%s:%d"):format(short(path), line)
   entry.line = line
   return entry
@@ -158,6 +163,9 @@ function Builder:methods(name, class)
   for _, key in ipairs(keys_of(class)) do
     local f = class[key]
     if type(f) == "function" then
+      local path = place(f)
+      local line = path and text.definition(path, name:match("[^.]*$"))
+      if line and page.text == "" then page.text = text.above(path, line) end
       local entry = from_lua({ name = name .. "." .. key, kind = "method", value = f }, f)
       local names = text.parameters(place(f))
       if names[1] == "self" then table.remove(names, 1) end
@@ -288,6 +296,21 @@ function Builder:commands()
   self:page("commands").text = "Commands of the program: lumen NAME ..."
 end
 
+-- Globals of the prompt that are not lumen's.
+function Builder:prompt(lumen)
+  local prompt = require "lumen.prompt"
+  for _, name in ipairs(keys_of(prompt.helpers)) do
+    local f = prompt[name]
+    if rawget(lumen, name) == nil and type(f) == "function" then
+      local entry = from_lua({ name = name, kind = "function", value = f, foreign = true }, f)
+      entry.positional = plain(text.parameters(place(f)))
+      self:add("prompt", entry)
+    end
+  end
+  self:page("prompt").text = ("Globals at the prompt and in -e: %s; those of the same name in " ..
+    "lumen, and these."):format(table.concat(keys_of(prompt.helpers), ", "))
+end
+
 local function rank_of(name)
   for i, known in ipairs(order) do
     if name == known then return i end
@@ -307,6 +330,7 @@ function index.get()
   b:add_operations()
   b:from_core()
   b:module("lumen", "", lumen)
+  b:prompt(lumen)
   b:commands()
   local pages = {}
   for _, page in next, b.pages do

@@ -57,6 +57,13 @@ function text.assignment(path, key)
   end
 end
 
+-- Number of the line `local name = {`, or nil.
+function text.definition(path, name)
+  for i, line in ipairs(text.lines(path) or {}) do
+    if line:match("^local ([%w_]+) = {") == name then return i end
+  end
+end
+
 -- Names in the parameter list of the function that begins in a line.
 function text.parameters(path, line)
   local lines = text.lines(path)

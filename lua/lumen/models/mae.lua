@@ -45,6 +45,7 @@ function Mae:build(options)
 end
 
 -- Image [N, C, H, W], keep i64 [N, K] (0-based patches, in order) -> latent [N, 1 + K, dim].
+-- -> tensor
 --   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
 --   > keep = lumen.tensor({{0, 3, 5}}, { dtype = "i64" })
 --   > mae:encode(lumen.randn(1, 3, 32, 32), keep).shape
@@ -59,6 +60,7 @@ end
 
 -- Attention of the class token on each patch of the whole image [N, C, H, W], per head from 0
 -- to 1, mean over the heads: [N, L] (the weights of AMT, Liu et al. 2023).
+-- -> tensor
 --   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
 --   > mae:attention(lumen.randn(2, 3, 32, 32)).shape
 --   {2, 16}
@@ -73,6 +75,7 @@ end
 
 -- Mean squared error of every patch of the image, norm_pix as in training: [N, L]. Two passes,
 -- each with one half of the patches hidden: `mask` and what it leaves.
+-- -> tensor
 --   > mae = lumen.models.mae { model = "vit_micro", size = 32 }
 --   > mask = lumen.masking.random(nil, { ratio = 0.5, grid = mae.grid, count = 2, rng = { seed = 1 } })
 --   > mae:errors(lumen.randn(2, 3, 32, 32), mask).shape
@@ -93,6 +96,7 @@ function Mae:errors(image, mask)
 end
 
 -- latent [N, 1 + K, dim], restore i64 [N, L] -> patch predictions [N, L, patch*patch*C].
+-- -> tensor
 --   > mae = lumen.models.mae { model = "vit_micro", size = 16 }
 --   > keep, restore = lumen.tensor({{2, 0}}, { dtype = "i64" }), lumen.tensor({{1, 2, 0, 3}}, { dtype = "i64" })
 --   > mae:decode(mae:encode(lumen.randn(1, 3, 16, 16), keep), restore).shape
@@ -110,6 +114,7 @@ end
 
 -- Predicted patches as an image. With norm_pix each patch gets the mean and deviation of the
 -- true one, visible patches included.
+-- -> tensor
 --   > mae = lumen.models.mae { model = "vit_micro", size = 16 }
 --   > mae:to_image(lumen.zeros(1, 4, 8 * 8 * 3), lumen.rand(1, 3, 16, 16)).shape
 --   {1, 3, 16, 16}

@@ -25,6 +25,7 @@ vit.names = { "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vi
 
 -- Options with the preset's values filled in. `o.model` names the preset ("vit_base" when
 -- nothing else is given); any field of it can be overridden.
+-- -> table
 --   > o = lumen.models.vit.resolve { model = "vit_tiny", size = 64 }
 --   > o.dim, o.depth, o.patch
 --   192
@@ -52,6 +53,7 @@ function vit.resolve(o)
 end
 
 -- A list of blocks whose stochastic depth grows linearly to `drop_path`.
+-- -> module
 --   > blocks = lumen.models.vit.blocks(32, 2, 4, { drop_path = 0.1 })
 --   > blocks(lumen.randn(1, 5, 32)).shape
 --   {1, 5, 32}
@@ -67,6 +69,7 @@ end
 
 -- Attention that the class token pays to the patches in the last of `blocks`: x [N, 1 + L, dim]
 -- as it enters the first -> [N, heads, L]. The class token's attention to itself is left out.
+-- -> tensor
 --   > net = lumen.models.vit { model = "vit_micro", size = 32 }
 --   > lumen.models.vit.class_attention(net.blocks, lumen.randn(1, 17, 64)).shape
 --   {1, 4, 16}
@@ -125,6 +128,7 @@ end
 vit.Vit = Vit
 
 -- Positions [1, 1 + rows*cols, dim] resized to another square grid, bicubically.
+-- -> tensor
 --   > lumen.models.vit.resize_positions(lumen.randn(1, 1 + 4 * 4, 8), 6).shape
 --   {1, 37, 8}
 function vit.resize_positions(positions, side)
@@ -229,6 +233,7 @@ function vit.load_encoder(model, state)
 end
 
 -- A vision transformer: the class models.vit.Vit, which says what its options are.
+-- -> module
 --   > net = lumen.models.vit { model = "vit_micro", size = 32, classes = 5 }
 --   > net(lumen.randn(2, 3, 32, 32)).shape
 --   {2, 5}

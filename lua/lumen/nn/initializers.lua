@@ -11,6 +11,7 @@ local function fan_in(t)
 end
 
 -- Every element `value`.
+-- -> function
 --   > t = lumen.zeros(3)
 --   > lumen.nn.fill.constant(0.5)(t)
 --   > t
@@ -18,6 +19,7 @@ end
 function fill.constant(value) return function(t) t:fill_(value) end end
 
 -- Normal with mean 0 and deviation std.
+-- -> function
 --   > t = lumen.zeros(2)
 --   > lumen.nn.fill.normal(0.02)(t, { seed = 1 })
 --   > t
@@ -25,6 +27,7 @@ function fill.constant(value) return function(t) t:fill_(value) end end
 function fill.normal(std) return function(t, rng) t:normal_(0, std, { rng = rng }) end end
 
 -- Normal with deviation std, truncated at the absolute bounds -2 and 2, as timm does.
+-- -> function
 --   > layer = lumen.nn.Linear(4, 4, { weight_init = lumen.nn.fill.trunc_normal(0.02) })
 --   > layer:initialize(0).weight:abs():max():item() < 0.2
 --   true
@@ -32,6 +35,7 @@ function fill.trunc_normal(std) return function(t, rng) t:trunc_normal_(0, std, 
 
 -- Uniform in +-1/sqrt(fan_in): what torch gives Linear and Conv2d. fan overrides fan_in (a
 -- bias does not know its own).
+-- -> function
 --   > t = lumen.zeros(8, 4)
 --   > lumen.nn.fill.uniform_fan_in()(t, { seed = 1 })
 --   > t:abs():max():item() <= 0.5
@@ -45,6 +49,7 @@ end
 
 -- Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), on the weight seen as a
 -- matrix [out, fan_in].
+-- -> function
 --   > t = lumen.zeros(3, 3)
 --   > lumen.nn.fill.xavier_uniform()(t, { seed = 1 })
 --   > t:abs():max():item() <= 1
@@ -58,6 +63,7 @@ end
 
 -- Normal with variance 2 / fan_out of a convolution [out, in / groups, kh, kw] (He et al.
 -- 2015).
+-- -> function
 --   > layer = lumen.nn.Conv2d(3, 8, 3, { weight_init = lumen.nn.fill.normal_fan_out(1) })
 --   > layer:initialize(0).weight.shape
 --   {8, 3, 3, 3}
@@ -69,6 +75,7 @@ function fill.normal_fan_out(groups)
 end
 
 -- A fixed table: make() returns nested or flat numbers, as many as the parameter has.
+-- -> function
 --   > t = lumen.zeros(2, 2)
 --   > lumen.nn.fill.values(function() return { 1, 2, 3, 4 } end)(t)
 --   > t

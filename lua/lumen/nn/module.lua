@@ -11,10 +11,16 @@
 -- for its parameters as the root, so they do not depend on the order of construction.
 local core = require "lumen.core"
 
+-- What every layer and model has. A module is called, m(x), which runs its forward.
+--   > layer = lumen.nn.Linear(3, 2)
+--   > layer(lumen.ones(1, 3)).shape, layer:count()
+--   {1, 2}
+--   8
 local Module = { training = true }
 Module.__index = Module
 
 -- Whether a value is a module.
+-- -> bool
 --   > lumen.nn.is_module(lumen.nn.Linear(1, 1)), lumen.nn.is_module({})
 --   true
 --   false
@@ -32,6 +38,7 @@ end
 -- A new kind of module: methods build(...), called by the constructor, and forward(...),
 -- called by m(...). Modules and parameters that build assigns are registered in that order,
 -- under PyTorch's names. parent: a class to inherit methods from.
+-- -> table
 --   > Net = lumen.nn.class("Net")
 --   > function Net:build(width) self.fc = lumen.nn.Linear(width, 1) end
 --   > function Net:forward(x) return self.fc(x:relu()) end
@@ -82,6 +89,7 @@ end
 -- Registers parameter `key`, a tensor of shape {..} filled in place by init(tensor, rng); nil
 -- leaves zeros. options.trainable = false: kept in the state dict, never learned. Returns the
 -- tensor.
+-- -> tensor
 --   > m = lumen.nn.class("Bias")()
 --   > m:param("bias", { 3 }, lumen.nn.fill.constant(1))
 --   > m:state_dict().bias
@@ -96,6 +104,7 @@ function Module:param(key, shape, init, options)
 end
 
 -- Registers a tensor that is part of the state, but not learned. Returns it.
+-- -> tensor
 --   > m = lumen.nn.class("Counter")()
 --   > m:buffer("steps", lumen.zeros({}, { dtype = "i64" }))
 --   > m:count(), m:state_dict().steps:item()
@@ -119,6 +128,7 @@ local function walk(module, prefix, visit)
 end
 
 -- All modules below and this one, parents first: a list of { name =, module = }.
+-- -> table
 --   > for _, item in ipairs(lumen.nn.Mlp(4, 8):modules()) do print(item.name) end
 --   fc1
 --   fc2
@@ -138,6 +148,7 @@ end
 
 -- Fills all parameters anew, each from its own random stream (seed, name), so that the order
 -- of construction does not matter. Without seed: lumen.seed(). Returns the module.
+-- -> module
 --   > a = lumen.nn.Linear(2, 2):initialize(1).weight
 --   > b = lumen.nn.Linear(2, 2):initialize(1).weight
 --   > a:eq(b)
@@ -156,6 +167,7 @@ function Module:initialize(seed)
 end
 
 -- List of { name =, tensor =, trainable = } in order of registration.
+-- -> table
 --   > for _, p in ipairs(lumen.nn.Mlp(4, 8):named_parameters()) do print(p.name, p.tensor.shape) end
 --   fc1.weight  {8, 4}
 --   fc1.bias  {8}
@@ -174,6 +186,7 @@ function Module:named_parameters()
 end
 
 -- List of the tensors that are learned.
+-- -> table
 --   > #lumen.nn.Mlp(4, 8):parameters()
 --   4
 function Module:parameters()
@@ -185,6 +198,7 @@ function Module:parameters()
 end
 
 -- Number of learned values.
+-- -> int
 --   > lumen.nn.Linear(3, 5):count()
 --   20
 function Module:count()
@@ -195,6 +209,7 @@ end
 
 -- Parameters and buffers: name -> tensor, shared with the module and not copied. For
 -- lumen.save.
+-- -> table
 --   > path = os.tmpname() .. ".safetensors"
 --   > lumen.save(path, lumen.nn.Linear(3, 5):state_dict())
 --   > lumen.load(path).weight.shape
@@ -225,6 +240,7 @@ end
 -- Copies values from name -> tensor. options.strict = false: names on one side only are
 -- returned as two lists (missing, unexpected) and not raised. A shape that differs is always
 -- an error.
+-- -> table, table
 --   > a, b = lumen.nn.Linear(2, 2):initialize(1), lumen.nn.Linear(2, 2)
 --   > b:load_state_dict(a:state_dict())
 --   > b.weight:eq(a.weight)
@@ -277,11 +293,13 @@ end
 
 -- Training mode, for this module and all below: dropout drops, batch norm uses the batch.
 -- Returns it.
+-- -> module
 --   > lumen.nn.Dropout(0.5):train().training
 --   true
 function Module:train() return set_training(self, true) end
 
 -- Evaluation mode, for this module and all below. Returns it.
+-- -> module
 --   > net = lumen.nn.Sequential { lumen.nn.BatchNorm2d(3) }
 --   > net:eval():at(1).training
 --   false
@@ -289,6 +307,7 @@ function Module:eval() return set_training(self, false) end
 
 -- Stops learning every parameter, or starts again with freeze(false). Gradients still flow
 -- through to inputs. Returns the module.
+-- -> module
 --   > net = lumen.nn.Linear(2, 2):freeze()
 --   > #net:parameters()
 --   0
@@ -299,6 +318,7 @@ end
 
 -- Moves to a device ("cpu", "cuda") or converts floats to a dtype ("f64"); do it before the
 -- optimizer is made. Returns the module.
+-- -> module
 --   > lumen.nn.Linear(2, 2):to("f64").weight.dtype
 --   f64
 function Module:to(target)

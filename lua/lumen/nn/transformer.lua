@@ -99,6 +99,7 @@ transformer.PatchEmbed = PatchEmbed
 -- Sine-cosine positions of a rows x cols grid, as a flat list of (cls +) rows*cols rows of
 -- `size` numbers: the first half of a row encodes the column, the second the row, each as
 -- sines then cosines (He et al. 2022). `cls`: a row of zeros first.
+-- -> table
 --   > #lumen.nn.sincos_positions(8, 4, 4, true) == 8 * (1 + 4 * 4)
 --   true
 function transformer.sincos_positions(size, rows, cols, cls)

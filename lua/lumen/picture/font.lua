@@ -26,6 +26,7 @@ end
 local font = { height = 7 }
 
 -- Pixels that a text takes: 6 a letter.
+-- -> int
 --   > lumen.show.width("dice")
 --   23
 function font.width(text) return math.max(1, 6 * #text - 1) end

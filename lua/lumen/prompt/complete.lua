@@ -198,7 +198,7 @@ local function named_strings(text, content)
     for _, name in ipairs(ok and files or {}) do list[#list + 1] = name:match("^(.*)%.lua$") end
     return list
   end
-  if call == "help" then return field_names(require "lumen.init") end
+  if call == "help" then return require("lumen.help").names() end
 end
 
 -- The word before the cursor and everything that could stand there; inside a string its quote.

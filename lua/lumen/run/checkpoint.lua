@@ -59,7 +59,12 @@ function checkpoint.latest(run_dir)
 end
 
 -- Weights named by an option: a file, or a run directory (the best by validation where the run
--- kept them, else its newest checkpoint).
+-- kept them, else its newest checkpoint). Raises when there is none.
+-- -> table
+--   > path = os.tmpname() .. ".safetensors"
+--   > lumen.save(path, lumen.nn.Linear(3, 5):state_dict())
+--   > lumen.run.weights(path).weight.shape
+--   {5, 3}
 function checkpoint.weights(where)
   if path.is_file(where .. "/best/model.safetensors") then
     where = where .. "/best/model.safetensors"
