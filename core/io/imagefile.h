@@ -22,8 +22,8 @@ typedef struct lm_image {
 } lm_image;
 
 /* `grey` turns colour into grey with the luma of ITU-R BT.601: of a JPEG the one that is
- * stored in it, else in the integer arithmetic of Pillow's convert("L"). `name` stands in the messages. LM_ERR_IO, LM_ERR_FORMAT,
- * LM_ERR_MEMORY. Safe on several threads at once. */
+ * stored in it, else in the integer arithmetic of Pillow's convert("L"). `name` stands in
+ * the messages. LM_ERR_IO, LM_ERR_FORMAT, LM_ERR_MEMORY. Safe on several threads at once. */
 lm_status lm_image_decode(lm_image *out, const void *bytes, size_t size, const char *name,
                           bool grey);
 lm_status lm_image_load(lm_image *out, const char *path, bool grey);

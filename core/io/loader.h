@@ -102,8 +102,8 @@ typedef struct lm_batch {
   int64_t *index;     /* [n] item numbers */
 } lm_batch;
 
-/* Add item i, as it is but for its size, with its mask if it has one, to a pack: when its shorter side is longer than
- * `size`, it becomes that. */
+/* Add item i, as it is but for its size, with its mask if it has one, to a pack: when its
+ * shorter side is longer than `size`, it becomes that. */
 lm_status lm_loader_pack(lm_loader *l, int64_t i, lm_packer *packer, const char *name,
                          bool with_mask, int64_t size, int quality);
 

@@ -37,9 +37,10 @@ function pack.find(name)
   local parts, by_split, files = {}, {}, files_of(name)
   for i, file in ipairs(files) do
     local about = pack.about(file)
-    if (about.shard or 1) ~= i or (about.shards or 1) ~= #files then
-      error(("%s: pack %s of %s, but %d of %d in its folder"):format(file, about.shard, about.shards,
-        i, #files), 0)
+    local shard, shards = about.shard or 1, about.shards or 1
+    if shard ~= i or shards ~= #files then
+      error(("%s: pack %s of %s, but %d of %d in its folder"):format(file, shard, shards, i,
+        #files), 0)
     end
     for _, p in ipairs(about.parts) do
       local part = by_split[p.split]
