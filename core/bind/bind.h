@@ -31,6 +31,10 @@ lm_tensor *lm_check_host(lua_State *L, int index, lm_dtype dtype);
 double lm_number_at(lm_dtype dtype, const void *data, int64_t i);
 void lm_push_text(lua_State *L, const lm_tensor *x, const lm_tensor *t);
 
+/* The open loader at `index`, or an argument error. */
+struct lm_loader;
+struct lm_loader *lm_check_loader(lua_State *L, int index);
+
 /* New tensor on the CPU, pushed. */
 lm_tensor *lm_new_tensor(lua_State *L, lm_dtype dtype, int ndim, const int64_t *shape);
 
@@ -91,10 +95,9 @@ void lm_bind_histogram(lua_State *L); /* histogram.c: histogram */
 void lm_bind_data(lua_State *L);    /* data.c: data.loader */
 void lm_bind_coco(lua_State *L);    /* coco.c: data.coco; called by lm_bind_data */
 /* Add the source {kind = "coco", ...} at `index` to a loader. Leaves things on the stack. */
-struct lm_loader;
 lm_status lm_add_coco(lua_State *L, int index, struct lm_loader *l);
 void lm_bind_pack(lua_State *L);    /* pack.c: data.packer, data.packed; called by lm_bind_data */
-struct lm_loader *lm_check_loader(lua_State *L, int index);
+void lm_bind_similar(lua_State *L); /* similar.c: data.similar */
 void lm_bind_profile(lua_State *L); /* profile.c: profiler */
 void lm_bind_docs(lua_State *L);    /* docs.c: bound */
 void lm_bind_interrupt(lua_State *L); /* interrupt.c: _interrupt */

@@ -26,6 +26,7 @@ int luaopen_lumen_core(lua_State *L)
   lm_bind_phantom(L);
   lm_bind_histogram(L);
   lm_bind_data(L);
+  lm_bind_similar(L);
   lm_bind_profile(L);
   lm_bind_docs(L);
   lm_bind_interrupt(L);

@@ -180,6 +180,11 @@ const char *lm_loader_name(lm_loader *l, int64_t i)
   return lm_samples_name(&l->samples, i);
 }
 
+lm_status lm_loader_read(lm_loader *l, int64_t i, lm_bytes *out)
+{
+  return lm_samples_read(&l->samples, i, out);
+}
+
 int64_t lm_loader_batches(const lm_loader *l)
 {
   const lm_loader_options *o = &l->samples.options;

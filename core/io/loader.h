@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "io/coco.h"
+#include "io/file.h"
 #include "io/pack.h"
 #include "vision/augment.h"
 #include "vision/phantom.h"
@@ -85,9 +86,12 @@ lm_status lm_loader_select(lm_loader *l, const int64_t *items, int64_t count);
 
 int64_t lm_loader_count(const lm_loader *l);
 int64_t lm_loader_batches(const lm_loader *l); /* per epoch */
+/* The bytes of the image (file, or entry of a pack) of item i into an empty `out`, by many
+ * threads at once; an error for a phantom. */
+lm_status lm_loader_read(lm_loader *l, int64_t i, lm_bytes *out);
 bool lm_loader_has_masks(const lm_loader *l);
 const lm_loader_options *lm_loader_settings(const lm_loader *l);
-/* Path of item i, or "phantom:index". Valid until the next call. */
+/* Path of item i, or "phantom:index". Valid until the next call; a path as long as the loader. */
 const char *lm_loader_name(lm_loader *l, int64_t i);
 /* Item i whole and unchanged, read anew; the caller frees it. Errors name the file. */
 lm_status lm_loader_whole(lm_loader *l, int64_t i, lm_decoded **out);

@@ -195,6 +195,15 @@ const char *lm_samples_name(lm_samples *s, int64_t i)
   return s->name;
 }
 
+lm_status lm_samples_read(const lm_samples *s, int64_t i, lm_bytes *out)
+{
+  const lm_item *item = &s->item[i];
+  if (!item->image) return lm_fail(LM_ERR_ARG, "loader: a phantom has no file");
+  if (!item->pack) return lm_file_read(out, item->image, FILE_LIMIT);
+  lm_bytes bytes = lm_pack_image_bytes(item->pack, item->number);
+  return lm_bytes_append(out, bytes.data, bytes.size);
+}
+
 /* ---- decoding ---- */
 
 static int value_at(const lm_image *image, int64_t i)

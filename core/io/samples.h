@@ -57,6 +57,7 @@ lm_status lm_samples_add_packed(lm_samples *s, int64_t first, int64_t count, boo
 lm_status lm_samples_add_phantoms(lm_samples *s, int64_t first, int64_t count);
 lm_status lm_samples_select(lm_samples *s, const int64_t *items, int64_t count);
 const char *lm_samples_name(lm_samples *s, int64_t i);
+lm_status lm_samples_read(const lm_samples *s, int64_t i, lm_bytes *out);
 
 /* Item i as it is. */
 lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out);
