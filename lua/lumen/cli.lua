@@ -4,14 +4,9 @@ local core = require "lumen.core"
 local options = require "lumen.options"
 
 local usage = [[
-<<<<<<< HEAD
 usage: lumen                          interactive prompt, or lines from a pipe
        lumen -i [file.lua ...]        the same, after running the file
-       lumen file.lua [key=value ...] run a Lua file; a recipe it returns is run
-=======
-usage: lumen                          interactive prompt (-i: also when input is a pipe)
        lumen file.lua [key=value ...] run a Lua file; a recipe or an experiment it returns is run
->>>>>>> 1357577 (Experiments: stages, grids and seeds run as processes that may be killed at any time)
        lumen file.lua --help          the recipe's options
        lumen -e 'chunk'               run a chunk of Lua
        lumen --version                build, BLAS, threads
