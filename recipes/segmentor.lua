@@ -10,6 +10,9 @@ local segmentor = lumen.recipe {
   reaches = "As published: 200 epochs, batch 256, Adam 1e-3, polynomial decay 0.9.",
   options = {
     { "crop", 0.2, "smallest share of the image that a training crop covers", min = 0.01, max = 1 },
+    { "data", "phantom", "images to learn from: dataset names and folders, joined by commas" },
+    { "exclude", "auto", "evaluation sets whose images, and near-duplicates of them, are left " ..
+      "out of data: auto (all that lie beside it), none, or names and folders" },
     { "bce", 0.5, "weight of the cross-entropy; the rest is Dice over the batch", min = 0, max = 1 },
     { "filter", "scaled", "settings of the vessel filter", choices = { "scaled", "published" } },
     { "epochs", 200 },
@@ -25,8 +28,7 @@ local segmentor = lumen.recipe {
 }
 
 function segmentor:run(o, run)
-  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images,
-                                                size = o.size })
+  local source, subset = data.pool(o, run)
   run.loader = data.loader {
     source = source, subset = subset, batch = o.batch, size = o.size, seed = o.seed,
     threads = o.workers, broken = o.broken, shuffle = true, drop_last = true,

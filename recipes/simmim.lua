@@ -20,6 +20,9 @@ local simmim = lumen.recipe {
       "where masking has one: the vessel filter's mask", min = 0, max = 1 },
     { "guidance_start", 0.0, "the same share before the first epoch", min = 0, max = 1 },
     { "crop", 0.2, "smallest share of the image that a training crop covers", min = 0.01, max = 1 },
+    { "data", "phantom", "images to learn from: dataset names and folders, joined by commas" },
+    { "exclude", "auto", "evaluation sets whose images, and near-duplicates of them, are left " ..
+      "out of data: auto (all that lie beside it), none, or names and folders" },
     { "filter", "scaled", "settings of the vessel filter", choices = { "scaled", "published" } },
     { "drop_path", 0.0, "stochastic depth of the ViT", min = 0, max = 0.99 },
     { "model", "vit_base" },
@@ -37,8 +40,7 @@ local simmim = lumen.recipe {
 }
 
 function simmim:run(o, run)
-  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images,
-                                                size = o.size })
+  local source, subset = data.pool(o, run)
   run.loader = data.loader {
     source = source, subset = subset, batch = o.batch, size = o.size, seed = o.seed,
     threads = o.workers, broken = o.broken, shuffle = true, drop_last = true,

@@ -26,6 +26,9 @@ local vasomim = lumen.recipe {
     { "segmentor_epochs", 0, "epochs of that training; 0: 200, fewer when 500 steps suffice",
       min = 0 },
     { "crop", 0.2, "smallest share of the image that a training crop covers", min = 0.01, max = 1 },
+    { "data", "phantom", "images to learn from: dataset names and folders, joined by commas" },
+    { "exclude", "auto", "evaluation sets whose images, and near-duplicates of them, are left " ..
+      "out of data: auto (all that lie beside it), none, or names and folders" },
     { "filter", "scaled", "settings of the vessel filter", choices = { "scaled", "published" } },
     { "model", "vit_base" },
     { "epochs", 800 },
@@ -59,7 +62,7 @@ function vasomim:segmentor(o, run)
     end
     local values = { epochs = epochs, batch = batch, lr = 1e-3 * 256 / batch }
     for _, name in ipairs { "data", "root", "images", "size", "seed", "device", "threads",
-                            "workers", "broken", "crop", "filter" } do
+                            "workers", "broken", "crop", "filter", "exclude" } do
       values[name] = o[name]
     end
     local _, dir = run:stage("segmentor", lumen.recipe "segmentor", values)
@@ -71,8 +74,7 @@ function vasomim:segmentor(o, run)
 end
 
 function vasomim:run(o, run)
-  local source, subset = data.source(o.data, { root = o.root, split = "train", count = o.images,
-                                                size = o.size })
+  local source, subset = data.pool(o, run)
   run.loader = data.loader {
     source = source, subset = subset, batch = o.batch, size = o.size, seed = o.seed,
     threads = o.workers, broken = o.broken, shuffle = true, drop_last = true,

@@ -171,4 +171,225 @@ function data.choose(subset, labels, seed)
   return core.index_select(subset, order:slice(1, 1, count), { dim = 1 })
 end
 
+-- ---- pools: images to pre-train on -----------------------------------------------------------
+
+-- Same pictures in two loaders of files (core: similar), what it learns kept on disk; where
+-- that cannot be, the core warns.
+local function similar(loader, other, o)
+  local settings = { cache = data.cache() .. "/signatures" }
+  for key, value in next, o or {} do settings[key] = value end
+  pcall(core.fs.mkdir, data.cache())
+  return core.data.similar(loader, other, settings)
+end
+
+-- A loader that is asked for names and files, never for batches.
+local function open(source, subset)
+  return data.loader { source = source, subset = subset, size = 8, threads = 0 }
+end
+
+-- A source, a list of sources, or the name of a folder or dataset, opened.
+local function opened(what)
+  if type(what) == "string" then what = data.source(what, { split = "all" }) end
+  return open(what)
+end
+
+-- The images of a pool that repeat one of an evaluation set, or nearly: a list of
+-- { pool =, evaluation = (paths), item = (in the pool, from 1), correlation = }, in the order of
+-- the pool. Both are sources of files, lists of such sources, or folders. Another grey curve,
+-- another size, JPEG, noise and a shift by a hundredth of the side do not hide a picture. Other
+-- frames of the same run count when they look alike: when what is left at 32 x 32 without grey
+-- curve and surroundings correlates at `threshold` (0.3 to 1, default 0.75) or above, as it does
+-- for 60 % of neighbouring frames, and for no frames without a run in common in five public sets
+-- (0.707 at most). Frames in which everything moved, crops and flips are not recognised. Files
+-- that cannot be read are left out with a warning.
+-- -> table
+--   > #lumen.data.leaks("tests/fixtures", "tests/fixtures", { threshold = 0.9 }) > 0
+--   true
+function data.leaks(pool, evaluation, o)
+  local a <close> = opened(pool)
+  local b <close> = opened(evaluation)
+  local match, correlation = similar(a, b, o)
+  local other, value, list = match:totable(), correlation:totable(), {}
+  for i = 1, #a do
+    if other[i] >= 0 then
+      list[#list + 1] = { pool = a:name(i), evaluation = b:name(other[i] + 1), item = i,
+                          correlation = value[i] }
+    end
+  end
+  return list
+end
+
+local function split_names(text)
+  local names = {}
+  for name in text:gmatch("[^,]+") do names[#names + 1] = name:match("^%s*(.-)%s*$") end
+  return names
+end
+
+-- The folder that holds a folder, by its path: what a link points to lies elsewhere.
+local function parent(dir)
+  if dir:match("%.%.?/*$") then dir = core.fs.realpath(dir) end
+  return dir:match("^(.+)/[^/]+/*$") or dir:match("^/") or "."
+end
+
+-- Folders where the sets of an experiment may lie: root, and what holds the pool's own folders.
+local function bases(o, pool)
+  local list, seen = {}, {}
+  local function add(dir)
+    if dir ~= "" and path.is_dir(dir) and not seen[core.fs.realpath(dir)] then
+      seen[core.fs.realpath(dir)] = true
+      list[#list + 1] = dir
+    end
+  end
+  add(o.root or "")
+  for _, found in ipairs(pool) do add(parent(found.dir)) end
+  return list
+end
+
+-- A set that `exclude` names, as dataset.find finds it.
+local function named_set(name, o, pool)
+  local found
+  for _, base in ipairs(is_dataset(name) and bases(o, pool) or {}) do
+    found = found or dataset.beside(data.dataset(name), base)
+  end
+  found = found or data.locate(name, { root = o.root })
+  if found.dir then return found end
+  error(("option exclude: %s is made while it is read: there is nothing to compare"):format(name), 0)
+end
+
+-- Evaluation sets that `exclude` means.
+local function evaluation_sets(o, pool)
+  local list, seen = {}, {}
+  local function add(found)
+    local key = found and found.set.name .. "\n" .. core.fs.realpath(found.dir)
+    if not found or seen[key] then return end
+    seen[key] = true
+    list[#list + 1] = found
+  end
+  if o.exclude == "none" then return list end
+  if o.exclude ~= "auto" then
+    for _, name in ipairs(split_names(o.exclude)) do add(named_set(name, o, pool)) end
+    if #list == 0 then error("option exclude: it names nothing (none: compare with nothing)", 0) end
+    return list
+  end
+  for _, found in ipairs(pool) do add(found) end
+  for _, name in ipairs(data.names()) do
+    local set = data.dataset(name)
+    for _, base in ipairs(dataset.is_labelled(set) and bases(o, pool) or {}) do
+      add(dataset.beside(set, base))
+    end
+  end
+  return list
+end
+
+-- The images of evaluation sets as one loader: of a labelled set what is not for training; of
+-- one that was named and has no such part (or of a folder), everything. Nil: none. Also a text
+-- for people, "xcad (30 images)".
+local function evaluation_images(o, found)
+  local sources, parts, texts, total = {}, {}, {}, 0
+  for _, set in ipairs(found) do
+    local images = dataset.unlabelled(set)
+    local whole = o.exclude ~= "auto" and set.layout == "folder"
+    local own, ranges = dataset.split(images, whole and "all" or "held out")
+    if #ranges == 0 and o.exclude ~= "auto" then own, ranges = dataset.split(images, "all") end
+    if #ranges > 0 then
+      local items = items_of(ranges)
+      table.move(own, 1, #own, #sources + 1, sources)
+      parts[#parts + 1] = items + total
+      total = total + dataset.items(own)
+      texts[#texts + 1] = ("%s (%d images)"):format(set.set.name, items.shape[1])
+    end
+  end
+  if #parts == 0 then return nil, "no evaluation set" end
+  return open(sources, #parts == 1 and parts[1] or core.cat(parts)), table.concat(texts, ", ")
+end
+
+-- A function that says whether a file is one of a loader's, whatever path it is reached by.
+-- Pictures without structure are similar to nothing, not even to themselves.
+local function membership(loader)
+  local names, files = {}, {}
+  local function whole(file) -- an entry of a pack is no file
+    return core.fs.exists(file) and core.fs.realpath(file) or file
+  end
+  for i = 1, #loader do
+    local file = loader:name(i)
+    names[file:match("[^/]*$")] = true
+    files[whole(file)] = true
+  end
+  return function(file) return names[file:match("[^/]*$")] and files[whole(file)] end
+end
+
+-- The items to keep (0-based) of a pool's loader, and how many were left out.
+local function without_leaks(loader, evaluation)
+  local match, is_evaluated = similar(loader, evaluation):totable(), membership(evaluation)
+  local keep = {}
+  for i = 1, #loader do
+    if match[i] < 0 and not is_evaluated(loader:name(i)) then keep[#keep + 1] = i - 1 end
+  end
+  return keep, #loader - #keep
+end
+
+-- `count` of a list, evenly spaced.
+local function thinned(list, count)
+  if count == 0 or count >= #list then return list end
+  local some = {}
+  for i = 1, count do some[i] = list[(i - 1) * #list // count + 1] end
+  return some
+end
+
+-- The images of a name or folder of a pool of `count`; nil for the phantom alone.
+local function dataset_images(name, o, count)
+  local found = data.locate(name, { root = o.root })
+  if not found.set.source then return dataset.unlabelled(found) end
+  if count > 1 then error(("data %s cannot be joined with files"):format(name), 0) end
+end
+
+-- Images to pre-train on, as source and subset (i64, 0-based): every image of the sets named in
+-- o.data (dataset names and folders, joined by commas; o.root holds a folder for each), whatever
+-- its split, without those that an evaluation set holds, or nearly (see data.leaks).
+-- o.exclude says which sets are evaluated on: "auto" for the held-out parts of every labelled
+-- dataset that lies in root or beside the pool's own folders, "none", or names and folders
+-- joined by commas (of a name what is not for training, of a folder everything). o.images: use
+-- so many, evenly spaced; 0: all. What was left out is printed and noted in env.json (run). The
+-- phantom cannot be joined with files; its training stream holds none of its test stream.
+-- -> table, tensor
+--   > lumen.data.pool({ data = "phantom", images = 3 }).kind
+--   phantom
+function data.pool(o, run)
+  local pool, sources, names = {}, {}, split_names(o.data)
+  for i, name in ipairs(names) do
+    pool[i] = dataset_images(name, o, #names)
+    if not pool[i] then
+      return data.source(name, { split = "train", count = o.images, size = o.size })
+    end
+    local own = dataset.split(pool[i], "pool")
+    table.move(own, 1, #own, #sources + 1, sources)
+  end
+  if #names == 0 then error("option data: it names nothing", 0) end
+  local loader <close> = open(sources)
+  local evaluation, text = evaluation_images(o, evaluation_sets(o, pool))
+  local keep, left_out = {}, 0
+  if evaluation then
+    if #loader > 5000 then
+      io.stdout:write(("pool %s: comparing %d images with %s\n"):format(o.data, #loader, text))
+    end
+    keep, left_out = without_leaks(loader, evaluation)
+    evaluation:close()
+  else
+    for i = 1, #loader do keep[i] = i - 1 end
+  end
+  if #keep == 0 then
+    error(("data %s: nothing is left without what repeats %s"):format(o.data, text), 0)
+  end
+  io.stdout:write(("pool %s: %d images; %s\n"):format(o.data, #keep, evaluation and
+    ("%d left out that %s holds, or nearly"):format(left_out, text) or
+    "not compared with an evaluation set (exclude=)"))
+  local used = thinned(keep, o.images or 0)
+  if run then
+    run:note_data("pool", { sets = o.data, images = #used, left_out = left_out,
+      evaluation = text, fingerprint = dataset.fingerprint(sources),
+      chosen = core.fs.hash_text(table.concat(used, " ")) })
+  end
+  return one_or_list(sources), core.tensor(used, { dtype = "i64" })
+end
+
 return data

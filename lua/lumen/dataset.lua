@@ -48,11 +48,13 @@ function dataset.count(folder)
 end
 
 -- Folders at or below `folder` that hold images, sorted; those a pattern matches if one is
--- given. Hidden folders are left out; ten levels are looked at.
+-- given. Hidden folders are left out, and links that lead back; ten levels are looked at.
 function dataset.folders(folder, pattern)
-  local found = {}
+  local found, seen = {}, {}
   local function visit(dir, depth)
-    local inner, images = {}, false
+    local inner, images, here = {}, false, core.fs.realpath(dir)
+    if seen[here] then return end
+    seen[here] = true
     for _, name in ipairs(core.fs.list(dir)) do
       if dataset.is_image(name) then
         images = true
@@ -108,22 +110,21 @@ function dataset.items(sources)
   return #loader
 end
 
--- root, and in it the folders that carry one of the dataset's names.
-local function candidates(set, root)
+-- The folders of root that may carry the dataset's name.
+local function named(set, root)
   local dirs = {}
-  for _, name in ipairs { set.name, table.unpack(set.folders or {}) } do
-    dirs[#dirs + 1] = root .. "/" .. name
+  for i, name in ipairs { set.name, table.unpack(set.folders or {}) } do
+    dirs[i] = root .. "/" .. name
   end
-  dirs[#dirs + 1] = root
   return dirs
 end
 
--- The dataset in `root`, which is its folder or holds it under one of its names:
+-- The dataset in the first of these folders that has it:
 -- { dir =, layout =, parts = { { split =, sources =, count =, held_out = } }, missing = {..} }.
 -- Nil and the paths that were looked for when nothing of it is there.
-local function find(set, root)
+local function find(set, dirs)
   local looked = {}
-  for _, dir in ipairs(candidates(set, root)) do
+  for _, dir in ipairs(dirs) do
     for _, layout in ipairs(path.is_dir(dir) and set.layouts or {}) do
       local found = { set = set, dir = dir, layout = layout.name, parts = {}, missing = {} }
       for _, part in ipairs(layout.parts) do
@@ -143,7 +144,8 @@ local function find(set, root)
   return nil, looked
 end
 
--- The same; raises an error that says what was looked for.
+-- The dataset in `root`, which is its folder or holds it under one of its names; raises an
+-- error that says what was looked for.
 function dataset.find(set, root)
   if root == "" then
     error(("dataset %s: root= must name its folder, or one that holds it as %s\n" ..
@@ -152,16 +154,17 @@ function dataset.find(set, root)
   if not path.is_dir(root) then
     error(("dataset %s: there is no folder %s"):format(set.name, root), 0)
   end
-  local found, looked = find(set, root)
+  local dirs = named(set, root)
+  dirs[#dirs + 1] = root
+  local found, looked = find(set, dirs)
   if found then return found end
   error(("dataset %s: nothing of it is in %s\nlooked for %s\nexpected:\n%s"):format(
     set.name, root, table.concat(looked, ", "), set.tree), 0)
 end
 
--- Is it there? Like dataset.find, but nil when it is not.
-function dataset.look(set, root)
-  if not set.layouts or not path.is_dir(root) then return nil end
-  return (find(set, root))
+-- The dataset in a folder of `root` that carries one of its names, or nil.
+function dataset.beside(set, root)
+  return (find(set, set.layouts and named(set, root) or {}))
 end
 
 -- How many of the last of `total` images of a part are its test split.
@@ -214,6 +217,28 @@ function dataset.split(found, split)
   return sources, ranges
 end
 
+-- What dataset.find has found, its images only: for pre-training, and for comparing.
+function dataset.unlabelled(found)
+  local copy = { set = found.set, dir = found.dir, layout = found.layout,
+                 missing = found.missing, parts = {} }
+  for i, part in ipairs(found.parts) do
+    local sources = {}
+    for k, source in ipairs(part.sources) do
+      if source.files then
+        local files = {}
+        for n, row in ipairs(source.files) do files[n] = type(row) == "table" and row[1] or row end
+        sources[k] = { kind = "files", files = files }
+      elseif source.kind == "pack" then
+        sources[k] = { kind = "pack", path = source.path, split = source.split, masks = false }
+      else
+        sources[k] = { kind = "folder", images = source.images }
+      end
+    end
+    copy.parts[i] = { split = part.split, sources = sources, held_out = part.held_out }
+  end
+  return copy
+end
+
 -- Sixteen hex digits from the names and sizes of all files that sources use, in order: cheap,
 -- the same wherever the dataset lies, and another one when a file is added, taken away,
 -- renamed or has another length. The content of files of the same length is not looked at.
@@ -238,6 +263,7 @@ function dataset.fingerprint(sources)
       end
     end
     for _, row in ipairs(source.files or {}) do
+      if type(row) == "string" then row = { row } end
       add(row[1])
       if row[2] then add(row[2]) end
     end

@@ -21,7 +21,7 @@ local loaded = setmetatable({}, { __mode = "k" }) -- recipe -> its file, for rel
 local common = {
   { "data", "phantom", "dataset name (see datasets/) or a folder of images" },
   { "root", "", "folder of a named dataset" },
-  { "images", 0, "use the first N images only (phantom: generate N); 0: all", min = 0 },
+  { "images", 0, "use N images only, the first, or evenly spaced of a pool (phantom: generate N); 0: all", min = 0 },
   { "size", 224, "side of the images the network sees, in pixels", min = 8 },
   { "model", "", "model name" },
   { "init", "", "weights to start from: a file or a run directory" },

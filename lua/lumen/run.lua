@@ -191,6 +191,7 @@ function Run:_write_result(metrics)
       fields[#fields + 1] = row -- groups stand at the top level too
     end
   end
+  if self.data then fields[#fields + 1] = { "data", self.data } end
   local ok, message = pcall(report.write, { self.dir }, self.dir .. "/report.html",
     { metrics = metrics, recipe = self.recipe.name, beside = true })
   if not ok then io.stderr:write(("report.html: %s\n"):format(tostring(message))) end
@@ -226,6 +227,8 @@ end
 --   0
 function Run:note_data(name, facts)
   directory.note_data(self.dir, name, facts)
+  self.data = self.data or {}
+  self.data[#self.data + 1] = { name, json.sorted(facts) }
 end
 
 -- Saves a picture (u8 [H, W] or [H, W, 3], or floats 0 to 1) as images/<name>.png.

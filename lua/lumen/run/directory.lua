@@ -56,13 +56,13 @@ function directory.environment(dir)
 end
 
 -- Writes down in env.json what data a run uses (name -> facts, a table), and warns when a
--- resumed run finds other files than before.
+-- resumed run finds other files than before, or chooses others of them.
 function directory.note_data(dir, name, facts)
   local file = dir .. "/env.json"
   local env = core.json.decode(core.fs.read(file), file)
   env.data = env.data or {}
   local before = env.data[name]
-  if before and before.fingerprint ~= facts.fingerprint then
+  if before and (before.fingerprint ~= facts.fingerprint or before.chosen ~= facts.chosen) then
     io.stderr:write(("%s: the files of data %s are not those the run began with\n"):format(
       dir, name))
   end
