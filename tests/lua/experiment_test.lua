@@ -312,6 +312,19 @@ function TestRunning:test_table_and_files()
   lu.assertEquals(result.rows[2].settings, { factor = 0.25 })
 end
 
+function TestRunning:test_plot()
+  self:run()
+  if require("lumen.terminal").program("gnuplot") then
+    local svg = self:read "plot.svg"
+    for _, text in ipairs { "Does it add up?", "factor", "alone", "both" } do
+      lu.assertStrContains(svg, text)
+    end
+  else
+    lu.assertStrContains(self:screen(), "no plot: plot: the program gnuplot is not there")
+    lu.skip("no gnuplot")
+  end
+end
+
 function TestRunning:test_every_stage_runs_once()
   self:run(nil, { { "jobs", 3 } })
   lu.assertEquals({ events(self, "started") }, { 14, 1 })
@@ -321,6 +334,9 @@ function TestRunning:test_every_stage_runs_once()
   lu.assertEquals(self:read "table.md", expected)
   self:run(nil, { { "seeds", "0,1,2" } }) -- one more seed: only its stages
   lu.assertEquals({ events(self, "started") }, { 21, 1 })
+  lu.assertStrContains(self:screen(), "14 of 21 stages are finished already")
+  self:run(nil, { { "pre.factor", "0.25" } })
+  lu.assertStrContains(self:screen(), "15 runs in")
 end
 
 function TestRunning:test_without_values_per_image()

@@ -121,7 +121,7 @@ local function say(r, text)
   if r.live then io.stderr:write("\r\27[K") end
   if text then io.stderr:write(text, "\n") end
   if r.live and next(r.running) then
-    io.stderr:write(status_line(r):sub(1, 100))
+    io.stderr:write(status_line(r):sub(1, 79))
     r.shown = core.time()
   end
   io.stderr:flush()
@@ -323,6 +323,31 @@ local function complain_about_failures(r)
   io.stderr:write(table.concat(lines, "\n"), "\n")
 end
 
+-- Runs in the directory that no cell of this plan needs: of other settings, or of other code.
+local function count_strangers(p)
+  local known, strangers = {}, 0
+  for _, task in ipairs(p.tasks) do known[task.dir:match("[^/]+$")] = true end
+  local folder = p.out .. "/stages"
+  for _, name in ipairs(core.fs.isdir(folder) and core.fs.list(folder) or {}) do
+    if not known[name] then strangers = strangers + 1 end
+  end
+  return strangers
+end
+
+local function say_what_is_there(p)
+  local finished, strangers = 0, count_strangers(p)
+  for _, task in ipairs(p.tasks) do
+    if task.state == "finished" then finished = finished + 1 end
+  end
+  if finished > 0 then
+    io.stderr:write(("%d of %d stages are finished already\n"):format(finished, #p.tasks))
+  end
+  if strangers > 0 then
+    io.stderr:write(("%d runs in %s/stages belong to other settings or other code\n"):format(
+      strangers, p.o.out))
+  end
+end
+
 local function prepare(p)
   for _, task in ipairs(p.tasks) do
     if p.o.retry then core.fs.remove(task.dir .. "/failed") end
@@ -330,6 +355,7 @@ local function prepare(p)
     if task.state == "open" then core.fs.remove(p.out .. "/result.json") end
   end
   name_tasks(p)
+  say_what_is_there(p)
 end
 
 -- Run what is not finished, then write the report. Returns true when every cell has finished,
