@@ -114,8 +114,8 @@ function TestPlan:test_grids_multiply_and_stages_are_shared()
     { name = "pre", recipe = self.file, grid = { { "factor", { 1, 2 } } } },
     { name = "fine", recipe = self.file, options = { init = "@1" },
       grid = { { "labels", { "5", "10" } }, { "factor", { 3, 4 } } } } } }
-  lu.assertEquals(labels(p)[1], "pre.factor=1.0 labels=5 fine.factor=3.0")
-  lu.assertEquals(labels(p)[8], "pre.factor=2.0 labels=10 fine.factor=4.0")
+  lu.assertEquals(labels(p)[1], "pre.factor=1 labels=5 fine.factor=3")
+  lu.assertEquals(labels(p)[8], "pre.factor=2 labels=10 fine.factor=4")
   lu.assertEquals(#p.tasks, 2 * 2 + 2 * 8)
 end
 
@@ -149,7 +149,7 @@ end
 
 function TestPlan:test_options_of_stages_from_outside()
   local p = self:plan(nil, { { "pre.factor", "2,3" } })
-  lu.assertEquals(labels(p), { "alone", "both factor=2.0", "both factor=3.0" })
+  lu.assertEquals(labels(p), { "alone", "both factor=2", "both factor=3" })
   p = self:plan(nil, { { "pre.factor", "2" } })
   lu.assertEquals(labels(p), { "alone", "both" })
   p = self:plan(nil, { { "fine.labels", "5,10" }, { "pre.factor", "2" } })
@@ -343,7 +343,7 @@ function TestRunning:test_without_values_per_image()
   self:run({ stages = { { name = "one", recipe = self.file, options = { table = false },
     grid = { { "factor", { 1, 2 } } } } }, rows = false, report = { "score", "constant" } },
     { { "seeds", "0,1,2" } })
-  lu.assertStrContains(self:read "table.md", "| 2.0    | 2.0100 ± 0.0100 | +1.0000 [+1.0000, "
+  lu.assertStrContains(self:read "table.md", "| 2      | 2.0100 ± 0.0100 | +1.0000 [+1.0000, "
     .. "+1.0000] | 2.0000 ± 0.0000 | 0.0000 [0.0000, 0.0000] |")
   lu.assertStrContains(self:read "table.md", "Student's t over the seeds")
 end

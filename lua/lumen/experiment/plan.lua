@@ -312,12 +312,18 @@ local function task_of(p, stages, i, settings, refs, seed, made)
   return task
 end
 
+-- A setting as tables and labels show it: 0.5, 1 (not 1.0), words as they are; "" for none.
+function plan.shown(value)
+  if math.type(value) == "float" then return ("%.15g"):format(value) end
+  return value == nil and "" or tostring(value)
+end
+
 local function label_of(name, axes, settings)
   local parts = { name }
   for _, axis in ipairs(axes) do
     local value = settings[axis]
     if value ~= nil and value ~= "" then
-      parts[#parts + 1] = ("%s=%s"):format(axis, tostring(value))
+      parts[#parts + 1] = ("%s=%s"):format(axis, plan.shown(value))
     end
   end
   return #parts > 0 and table.concat(parts, " ") or "all"

@@ -1,7 +1,7 @@
 -- The answer of an experiment: table.md, table.csv, cells.csv, plot.svg and, when every cell
 -- has finished, result.json, in the experiment's directory.
 local core = require "lumen.core"
-local options = require "lumen.options"
+local plan = require "lumen.experiment.plan"
 local statistics = require "lumen.experiment.statistics"
 
 local report = {}
@@ -145,11 +145,6 @@ local function fixed(x, signed)
   return text:match("^[-+]0%.0000$") and "0.0000" or text
 end
 
-local function shown(value)
-  if value == nil or value == "" then return "" end
-  return type(value) == "string" and value or options.literal(value)
-end
-
 local function mean_cell(s)
   if s.n == 0 then return "failed" end
   return s.n > 1 and ("%s ± %s"):format(fixed(s.mean), fixed(s.deviation)) or fixed(s.mean)
@@ -195,7 +190,7 @@ local function place_columns(p)
   if #head == 0 then head[1] = "" end
   return head, function(row)
     local cells = named_rows(p) and { row.name or "" } or {}
-    for _, axis in ipairs(p.axes) do cells[#cells + 1] = shown(row.settings[axis]) end
+    for _, axis in ipairs(p.axes) do cells[#cells + 1] = plan.shown(row.settings[axis]) end
     if #cells == 0 then cells[1] = "" end
     return cells
   end
@@ -338,7 +333,7 @@ local function curve_name(p, row, axis)
   local parts = { row.name }
   for _, other in ipairs(p.axes) do
     if other ~= axis and row.settings[other] ~= nil and row.settings[other] ~= "" then
-      parts[#parts + 1] = ("%s=%s"):format(other, shown(row.settings[other]))
+      parts[#parts + 1] = ("%s=%s"):format(other, plan.shown(row.settings[other]))
     end
   end
   return table.concat(parts, " ")
