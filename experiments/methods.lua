@@ -1,6 +1,6 @@
 -- Where does VasoMIM stand? Without labels: the vessel filter, and the segmentor that learned
 -- from it. With few labels: the encoder from scratch and after each kind of pre-training, the
--- control among them.
+-- control among them. All are measured at the size that the network sees.
 local lumen = require "lumen"
 local pipeline = require "experiments.pipeline"
 
@@ -16,9 +16,10 @@ return lumen.experiment {
   stages = pipeline.stages,
   rows = function(o)
     return {
-      { "filter alone", finetune = { options = { model = "filter", init = "" } } },
+      { "filter alone",
+        finetune = { options = { model = "filter", init = "", evaluate = "network" } } },
       { "segmentor alone",
-        finetune = { options = { model = "unext", init = "@segmentor", train = false } } },
+        finetune = { options = { model = "segmentor", init = "@segmentor", train = false } } },
       pipeline.scratch,
       vasomim("MAE", 0, 0),
       pipeline.pretrained(o, "SimMIM", "simmim"),

@@ -149,7 +149,7 @@ function TestProfile:test_the_program()
   local program, folder = pipe:read("l"), helper.temporary_folder()
   pipe:close()
   local function output(value)
-    local p = io.popen(("LUMEN_PROFILE=%s %s -e 'lumen.ones({4}):sum()' 2>&1"):format(value, program))
+    local p = io.popen(("LUMEN_PROFILE=%s %s -e 'lumen.ones({4000, 1000}):sum()' 2>&1"):format(value, program))
     local text = p:read("a")
     p:close()
     return text
