@@ -79,12 +79,12 @@ end
 
 local function last_of(name) return name:match("[^.]*$") end
 
--- All entries whose last name part is `word`.
-local function ending_in(word)
+-- All entries whose name ends in these parts: "dice", "Run.step".
+local function ending_in(parts)
   local found = {}
   for _, page in ipairs(index.get().pages) do
     for _, entry in ipairs(page.entries) do
-      if last_of(entry.name) == word then found[#found + 1] = entry end
+      if ("." .. entry.name):sub(-#parts - 1) == "." .. parts then found[#found + 1] = entry end
     end
   end
   return found
@@ -101,7 +101,8 @@ function help.find(name)
   local known = index.get()
   name = name:gsub("^lumen%.", ""):gsub(":", "."):gsub("%(.*$", "")
   if known.by_name[name] then return known.by_name[name] end
-  local found = ending_in(last_of(name))
+  local found = ending_in(name)
+  if #found == 0 then found = ending_in(last_of(name)) end -- x:softmax
   if #found == 1 or (#found > 0 and not name:match("%.")) then return table.unpack(found) end
   local candidates = {}
   for _, page in ipairs(known.pages) do

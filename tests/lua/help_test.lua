@@ -296,6 +296,7 @@ function TestHelp:test_by_name_and_by_value()
   lu.assertStrContains(printed(lumen.metrics), "lumen.metrics.dice(pred, truth)")
   lu.assertStrContains(printed(lumen.zeros(1)), "x:item()")
   lu.assertStrContains(printed "conv2d", "> x:conv2d(")
+  lu.assertStrContains(printed "Run.step", "run:step(loss, parts)")
 end
 
 function TestHelp:test_overview_names_everything()
