@@ -120,6 +120,9 @@ struct lm_handle {
   int64_t slot;      /* in scope->handles */
 };
 
+/* The thread that calls backward now: functions written in Lua run there. */
+extern lua_State *lm_backward_thread;
+
 /* Calls operation `op` with the arguments from stack index `first` on; returns the number of
  * results pushed. */
 int lm_call_op(lua_State *L, const lm_op *op, int first);

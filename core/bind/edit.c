@@ -290,6 +290,13 @@ static int edit_open(lua_State *L)
   return 1;
 }
 
+/* Can lines be edited on a terminal? */
+static int edit_available(lua_State *L)
+{
+  lua_pushboolean(L, lib.gets || load_library());
+  return 1;
+}
+
 static int edit_read(lua_State *L)
 {
   const char *prompt = luaL_checkstring(L, 1);
@@ -297,6 +304,12 @@ static int edit_read(lua_State *L)
 }
 
 #else
+
+static int edit_available(lua_State *L)
+{
+  lua_pushboolean(L, 0);
+  return 1;
+}
 
 static int edit_remember(lua_State *L)
 {
@@ -317,6 +330,7 @@ static int edit_read(lua_State *L) { return read_plain(L, luaL_checkstring(L, 1)
 void lm_bind_edit(lua_State *L)
 {
   static const luaL_Reg functions[] = {{"open", edit_open},         /* -> is there an editor? */
+                                       {"available", edit_available},
                                        {"read", edit_read},         /* (prompt, complete) */
                                        {"remember", edit_remember}, /* (text) */
                                        {"columns", edit_columns},

@@ -47,6 +47,7 @@ static void count_number(stats *s, double v)
 
 static void count_row(stats *s, const lm_tensor *t, int64_t at, int64_t n, int64_t stride)
 {
+  if (stride == 0 && n > 1) n = 1;
   const void *data = lm_data(t);
   if (t->dtype == LM_F32) { /* nearly always */
     const float *x = (const float *)data + at;
@@ -56,6 +57,7 @@ static void count_row(stats *s, const lm_tensor *t, int64_t at, int64_t n, int64
   }
 }
 
+/* Along a broadcast dimension all are alike: one stands for them. */
 static void count_all(stats *s, const lm_tensor *t, int dim, int64_t at)
 {
   if (t->ndim == 0) {
@@ -63,7 +65,8 @@ static void count_all(stats *s, const lm_tensor *t, int dim, int64_t at)
   } else if (dim == t->ndim - 1) {
     count_row(s, t, at, t->shape[dim], t->stride[dim]);
   } else {
-    for (int64_t i = 0; i < t->shape[dim]; i++) count_all(s, t, dim + 1, at + i * t->stride[dim]);
+    int64_t n = t->stride[dim] == 0 ? 1 : t->shape[dim];
+    for (int64_t i = 0; i < n; i++) count_all(s, t, dim + 1, at + i * t->stride[dim]);
   }
 }
 
@@ -245,12 +248,14 @@ static void write_stats(luaL_Buffer *b, const lm_tensor *t)
   stats s = {.min = INFINITY, .max = -INFINITY};
   char text[160];
   count_all(&s, t, 0, 0);
+  int64_t seen = s.finite + s.nan + s.inf, times = seen > 0 ? lm_numel(t) / seen : 0;
   if (s.finite > 0) {
     snprintf(text, sizeof text, "  min %.5g  mean %.5g  max %.5g", s.min,
              s.sum / (double)s.finite, s.max);
     luaL_addstring(b, text);
   }
-  const struct { int64_t count; const char *name; } odd[] = {{s.nan, "nan"}, {s.inf, "inf"}};
+  const struct { int64_t count; const char *name; } odd[] = {{s.nan * times, "nan"},
+                                                           {s.inf * times, "inf"}};
   for (int i = 0; i < 2; i++) {
     if (odd[i].count == 0) continue;
     snprintf(text, sizeof text, "  %lld %s", (long long)odd[i].count, odd[i].name);

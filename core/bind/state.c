@@ -21,6 +21,7 @@ typedef struct lm_scope {
 } lm_scope;
 
 #define SCOPE_CLASS "lumen.scope"
+enum { MOST_NESTED = 200 }; /* of tables whose tensors outlive a scope */
 static char scopes_key; /* registry[scopes_key][thread as light userdata] = innermost scope */
 
 static lm_scope *innermost_of(lua_State *L, const lua_State *thread)
@@ -98,15 +99,14 @@ static int scope_close(lua_State *L)
 {
   lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
   if (!s->open) return 0;
-  s->open = false;
   /* normally s is the innermost; scopes forgotten inside it end with it */
-  for (lm_scope *inner = innermost(L); inner && inner != s; inner = inner->outer) {
-    if (inner->thread != s->thread) break;
+  while (s->open) {
+    lm_scope *inner = innermost_of(L, s->thread);
+    if (!inner) break;
     inner->open = false;
+    set_innermost(L, s->thread, inner->outer);
     scope_drop(inner);
   }
-  set_innermost(L, s->thread, s->outer);
-  scope_drop(s);
   return 0;
 }
 
@@ -138,9 +138,12 @@ static int scope_gc(lua_State *L)
   return 0;
 }
 
-/* Let a handle outlive the scope: it moves to the scope around it. */
-static void escape(lua_State *L, lm_scope *s, int index)
+/* Let a handle outlive the scope: it moves to the scope around it. `seen` is the
+ * stack index of a table of the tables that were looked into. */
+static void escape(lua_State *L, lm_scope *s, int index, int seen, int depth)
 {
+  if (depth > MOST_NESTED)
+    luaL_error(L, "scope: more than %d tables inside each other", MOST_NESTED);
   lm_handle *h = luaL_testudata(L, index, "lumen.tensor");
   if (h && h->scope == s) {
     lm_scope_forget(h);
@@ -149,12 +152,30 @@ static void escape(lua_State *L, lm_scope *s, int index)
   }
   if (h || !lua_istable(L, index)) return;
   index = lua_absindex(L, index);
-  luaL_checkstack(L, 4, "scope: result nested too deeply");
+  luaL_checkstack(L, 8, "scope: result nested too deeply");
+  lua_pushvalue(L, index);
+  if (lua_rawget(L, seen) != LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pop(L, 1);
+  lua_pushvalue(L, index);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, seen);
   lua_pushnil(L);
   while (lua_next(L, index)) {
-    escape(L, s, -1);
+    escape(L, s, -1, seen, depth + 1);
     lua_pop(L, 1);
   }
+}
+
+/* Everything above the first stack slot. */
+static void escape_all(lua_State *L, lm_scope *s)
+{
+  int top = lua_gettop(L);
+  lua_newtable(L);
+  for (int i = 2; i <= top; i++) escape(L, s, i, top + 1, 0);
+  lua_settop(L, top);
 }
 
 LM_DOC(scope_keep,
@@ -168,15 +189,17 @@ LM_DOC(scope_keep,
 static int scope_keep(lua_State *L)
 {
   lm_scope *s = luaL_checkudata(L, 1, SCOPE_CLASS);
-  for (int i = 2; i <= lua_gettop(L); i++) escape(L, s, i);
+  escape_all(L, s);
   lua_remove(L, 1);
   return lua_gettop(L);
 }
 
 static lm_scope *scope_open(lua_State *L)
 {
-  lm_scope *s = lua_newuserdatauv(L, sizeof *s, 0);
+  lm_scope *s = lua_newuserdatauv(L, sizeof *s, 1);
   *s = (lm_scope){.outer = innermost(L), .thread = L, .open = true};
+  lua_pushthread(L); /* must not be collected before the scope, which names it */
+  lua_setiuservalue(L, -2, 1);
   luaL_setmetatable(L, SCOPE_CLASS);
   set_innermost(L, L, s);
   return s;
@@ -202,7 +225,8 @@ static int core_scope(lua_State *L)
   lua_insert(L, 1);
   lua_toclose(L, 1); /* an error inside closes it too */
   lua_call(L, args, LUA_MULTRET);
-  for (int i = 2; i <= lua_gettop(L); i++) escape(L, s, i);
+  luaL_checkstack(L, 8, "scope: too many results");
+  escape_all(L, s);
   int results = lua_gettop(L) - 1;
   lua_pushcfunction(L, scope_close);
   lua_pushvalue(L, 1);
@@ -546,6 +570,8 @@ static int core_terminated(lua_State *L)
 
 /* ---- functions with a gradient written in Lua ---- */
 
+lua_State *lm_backward_thread;
+
 typedef struct lua_function {
   lua_State *L;
   int ref;  /* registry: {backward function, ctx} */
@@ -574,7 +600,7 @@ static lm_status take_gradients(lua_State *L, int base, lm_call *c, lm_tensor **
 static lm_status function_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   const lua_function *f = c->user;
-  lua_State *L = f->L;
+  lua_State *L = lm_backward_thread ? lm_backward_thread : f->L;
   int base = lua_gettop(L);
   if (!lua_checkstack(L, c->nin + c->nout + 8))
     return lm_fail(LM_ERR_MEMORY, "func: Lua stack overflow");

@@ -485,7 +485,11 @@ static int method_backward(lua_State *L)
     if (!lua_isnil(L, -1)) g = lm_check_tensor(L, -1);
   }
   lm_collect_before_backward(L);
-  lm_check(L, lm_backward(x, g, keep));
+  lua_State *outer = lm_backward_thread;
+  lm_backward_thread = L;
+  lm_status status = lm_backward(x, g, keep);
+  lm_backward_thread = outer;
+  lm_check(L, status);
   return 0;
 }
 

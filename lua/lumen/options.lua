@@ -23,6 +23,7 @@ end
 
 -- The word of `list` nearest to `word`, or nil when none is near.
 function options.nearest(word, list)
+  if #word > 60 then return nil end -- no slip of the finger
   local best, best_distance = nil, #word // 3 + 2
   for _, candidate in ipairs(list) do
     local d = options.distance(word, candidate)

@@ -7,8 +7,8 @@ local core = require "lumen.core"
 local inspect = require "lumen.inspect"
 local options = require "lumen.options"
 
-local error, load, next, pcall, rawget, tostring, type, xpcall =
-  error, load, next, pcall, rawget, tostring, type, xpcall
+local error, ipairs, load, next, pcall, rawget, tostring, type, xpcall =
+  error, ipairs, load, next, pcall, rawget, tostring, type, xpcall
 local concat, pack, sort, unpack = table.concat, table.pack, table.sort, table.unpack
 local find, format, gmatch, gsub, match, sub =
   string.find, string.format, string.gmatch, string.gsub, string.match, string.sub
@@ -105,7 +105,7 @@ local function on_error(e)
   text = ok and text or "error"
   local traced, trace = pcall(traceback, text, 2)
   last_trace = traced and place(trace) or text
-  return { text = text }
+  return text
 end
 
 -- "prompt:1: " says nothing for an entry of one line.
@@ -141,6 +141,20 @@ local function without_local(text)
   return text
 end
 
+-- "x = f(2) x": statements and then an expression, whose value is wanted.
+local function with_result(text)
+  if #text > 2000 then return nil end
+  local at = find(text, "[%s;][^%s;]*%s*$")
+  for _ = 1, 30 do
+    if not at or at == 1 then return nil end
+    local before = sub(text, 1, at)
+    local chunk = load(before, "=prompt", "t")
+      and load(before .. "return " .. sub(text, at + 1), "=prompt", "t")
+    if chunk then return chunk end
+    at = find(sub(text, 1, at - 1), "[%s;][^%s;]*$")
+  end
+end
+
 -- A chunk as an expression if it is one, else as statements. Nil and "more" when the text is
 -- the beginning of something.
 local function compile(text)
@@ -149,8 +163,12 @@ local function compile(text)
   local message
   chunk, message = load(without_local(text), "=prompt", "t")
   if chunk then return chunk end
-  if match(message, "<eof>$") or match(as_expression, "<eof>$") then return nil, "more" end
-  return nil, message
+  chunk = with_result(text)
+  if chunk then return chunk end
+  for _, why in ipairs { message, as_expression } do -- texts, unless a handler changed them
+    if type(why) == "string" and match(why, "<eof>$") then return nil, "more" end
+  end
+  return nil, tostring(message)
 end
 prompt.compile = compile
 
@@ -194,9 +212,8 @@ local function run(chunk, text)
   end
   stdout:flush()
   if not values[1] then
-    local e = values[3]
     local _, lines = gsub(text, "\n.", "")
-    complain(shorten(type(e) == "table" and e.text or tostring(e), lines + 1))
+    complain(shorten(tostring(values[3]), lines + 1))
   end
   if prompt.visible and now() - began > slow then show_cost(now() - began, before) end
   return values[1]

@@ -59,6 +59,54 @@ function TestScope:test_a_forgotten_scope_is_collected()
   lu.assertStrContains(message_of(function() return x + 1 end), "scope has ended")
 end
 
+function TestScope:test_results_may_refer_to_themselves()
+  local t = lumen.scope(function()
+    local t = { x = lumen.ones(2) }
+    t.me, t.list = t, { t, { t } }
+    return t
+  end)
+  lu.assertEquals(t.me.x:totable(), { 1, 1 })
+  local deep = {}
+  for _ = 1, 1000 do deep = { deep } end
+  lu.assertErrorMsgContains("inside each other", lumen.scope, function() return deep end)
+end
+
+-- Scopes closed in another order, by another coroutine, or forgotten.
+function TestScope:test_scopes_out_of_order()
+  local outer, inner = lumen.scope(), lumen.scope()
+  outer:close()
+  inner:close()
+  lu.assertEquals(lumen.ones(2):totable(), { 1, 1 })
+  local a, b
+  local co = coroutine.create(function()
+    a, b = lumen.scope(), lumen.scope()
+    local x = lumen.ones(2)
+    coroutine.yield(x)
+    return lumen.ones(3)
+  end)
+  local _, x = coroutine.resume(co)
+  a:close()
+  a = nil -- luacheck: ignore
+  collectgarbage()
+  collectgarbage()
+  lu.assertErrorMsgContains("scope has ended", function() return x.shape end)
+  b:close()
+  local _, y = coroutine.resume(co)
+  lu.assertEquals(y:totable(), { 1, 1, 1 })
+  local kept
+  for _ = 1, 50 do
+    local lost = coroutine.wrap(function()
+      lumen.scope()
+      kept = lumen.scope() and lumen.ones(2)
+      coroutine.yield()
+    end)
+    lost()
+    lost = nil -- luacheck: ignore
+    collectgarbage()
+  end
+  lu.assertEquals(kept:totable(), { 1, 1 })
+end
+
 function TestScope:test_an_error_ends_the_scope()
   local inner
   pcall(lumen.scope, function()

@@ -67,6 +67,12 @@ function TestPipe.test_locals_survive_their_entry()
     "a, f()\nlocal functional = 3\nfunctional\nlocal k <const> = 1\n")), "1  2\n3\n")
 end
 
+function TestPipe.test_an_expression_after_statements_is_shown()
+  local out, complaints = session("x = 5 x * 2\nt = {} t.t = t t\nfor i = 1, 3 do i end\n")
+  lu.assertEquals(out, "10\n{t = {...}}\n")
+  lu.assertStrContains(complaints, "syntax error")
+end
+
 function TestPipe.test_last_result_and_trace()
   local out = session("1 + 1\n_ * 2\nlumen.ones(2):sum({1, 2, 3})\ntrace()\n")
   lu.assertStrMatches(out, "2\n4\n.*stack traceback:.*")
