@@ -277,7 +277,7 @@ lumen.memory_limit(200 << 20, "lua")
 local note = io.open("last", "w")
 
 -- What would end, stop or reconfigure this process, or runs programs.
-local left_out = { catch_terminate = true, memory_limit = true, threads = true, ["process.*"] = true,
+local left_out = { catch_terminate = true, memory_limit = true, threads = true, process = true,
   experiment = true, _interrupt = true, help = true }
 
 local x = lumen.randn(2, 3)
