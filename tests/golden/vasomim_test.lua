@@ -93,15 +93,17 @@ TestVasomim = {}
 local f32 = { activation = 2e-5, loss = 7e-7, gradient = 2.1e-5 }
 local f64 = { activation = 1e-5, loss = 1e-12, gradient = 1e-6 }
 
--- The sanitizer build (-O1) sums in another order, and in one case one of the 24576 signs that
--- one of UNeXt's ReLUs decides then falls the other way. That is a kink, not an error:
+-- The sanitizer build (-O1) and x86-64-v2 sum in another order, and in one case one of the 24576
+-- signs that one of UNeXt's ReLUs decides then falls the other way. That is a kink, not an error:
 -- in f64 with that sign turned the gradients are as far from the reference (9.2e-5), and f32 is
 -- within 1.8e-6 of them.
 local f32_kink = { activation = 2e-5, loss = 7e-7, gradient = 1e-4 }
 
+local other_order = helper.sanitized or lumen.build().arch == "x86-64-v2"
+
 for _, mr in ipairs { "mr75", "mr50" } do
   for _, kind in ipairs { "pix", "npix" } do
-    local kink = helper.sanitized and mr == "mr75" and kind == "pix"
+    local kink = other_order and mr == "mr75" and kind == "pix"
     TestVasomim[("test_%s_%s_f32"):format(mr, kind)] = function()
       check(mr, kind, "f32", kink and f32_kink or f32)
     end
