@@ -363,6 +363,26 @@ function helper.remove_folder(path)
   made[path] = nil
 end
 
+-- ---- what a run left -------------------------------------------------------------------------
+
+-- The lines of log.jsonl without what a clock wrote into them.
+function helper.log_rows(dir)
+  local list = {}
+  for line in io.lines(dir .. "/log.jsonl") do
+    local row = lumen.json.decode(line)
+    row.images_per_s, row.data_wait = nil, nil
+    list[#list + 1] = row
+  end
+  return list
+end
+
+-- The weights of its newest checkpoint: name -> nested lists.
+function helper.weights(dir)
+  local state = {}
+  for name, t in next, require("lumen.run").weights(dir) do state[name] = t:totable() end
+  return state
+end
+
 -- ---- running -------------------------------------------------------------------------------
 
 -- Ends the program with the number of failures; 77 (skipped) when every test was skipped.

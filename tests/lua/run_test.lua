@@ -2,6 +2,7 @@
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
+local rows, weights = helper.log_rows, helper.weights
 local runs = require "lumen.run"
 local nn = lumen.nn
 
@@ -38,22 +39,6 @@ local function toy(stop_at, poison)
     return { loss = run.state.loss }
   end
   return recipe
-end
-
-local function rows(dir)
-  local list = {}
-  for line in io.lines(dir .. "/log.jsonl") do
-    local row = lumen.json.decode(line)
-    row.images_per_s, row.data_wait = nil, nil
-    list[#list + 1] = row
-  end
-  return list
-end
-
-local function weights(dir)
-  local state = {}
-  for name, t in next, runs.weights(dir) do state[name] = t:totable() end
-  return state
 end
 
 local function start(recipe, values)

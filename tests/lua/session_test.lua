@@ -3,6 +3,7 @@
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
+local rows, weights = helper.log_rows, helper.weights
 local runs = require "lumen.run"
 local session = require "lumen.run.session"
 local nn = lumen.nn
@@ -49,22 +50,6 @@ local function press_at(...)
   local at = {}
   for _, n in ipairs { ... } do at[n] = true end
   return function(count) if at[count] then press() end end
-end
-
-local function rows(dir)
-  local list = {}
-  for line in io.lines(dir .. "/log.jsonl") do
-    local row = lumen.json.decode(line)
-    row.images_per_s, row.data_wait = nil, nil
-    list[#list + 1] = row
-  end
-  return list
-end
-
-local function weights(dir)
-  local state = {}
-  for name, t in next, runs.weights(dir) do state[name] = t:totable() end
-  return state
 end
 
 local function assert_equal_runs(a, b)

@@ -3,25 +3,9 @@
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
-local weights = require("lumen.run").weights
+local log, state = helper.log_rows, helper.weights
 
 io.stderr:setvbuf("full")
-
-local function state(dir)
-  local values = {}
-  for name, t in next, weights(dir) do values[name] = t:totable() end
-  return values
-end
-
-local function log(dir)
-  local list = {}
-  for line in io.lines(dir .. "/log.jsonl") do
-    local row = lumen.json.decode(line)
-    row.images_per_s, row.data_wait = nil, nil
-    list[#list + 1] = row
-  end
-  return list
-end
 
 local smoke = { preset = "smoke", threads = 1, workers = 1 }
 
