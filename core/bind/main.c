@@ -30,8 +30,8 @@ static int start(lua_State *L)
 }
 
 /* Idle threads spin before they sleep. OpenMP's own limit, several milliseconds, makes small
- * models tens of times slower as soon as another program uses a core; no limit at all costs a
- * wake-up per operation. The limit is read before main begins, so the program starts once more
+ * models many times slower as soon as another program uses a core (tests/bench/README.md);
+ * without spinning every operation waits for a wake-up. The limit is read before main begins, so the program starts once more
  * with it in the environment; where that fails it goes on without. */
 static void limit_spinning(char **argv)
 {

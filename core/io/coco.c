@@ -153,7 +153,7 @@ static lm_status read_annotation(reader *r, const cJSON *entry)
   lm_coco_annotation a = {.entry = r->entry, .id = -1};
   if (cJSON_GetObjectItemCaseSensitive(entry, "id"))
     LM_TRY(get_whole(r, entry, "id", 0, largest_id, &a.id));
-  /* Ids for now; places once all lists are there. */
+  /* Ids: the lists may come in any order; resolve() turns them into places. */
   LM_TRY(get_whole(r, entry, "image_id", 0, largest_id, &a.image));
   LM_TRY(get_whole(r, entry, "category_id", 0, largest_id, &a.category));
   a.first = (int64_t)(r->outlines.size / sizeof(lm_coco_outline));
