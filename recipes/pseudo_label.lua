@@ -71,16 +71,11 @@ function pseudo_label:run(o, run)
       run:step(loss.bce_dice(logits, batch.vessel_mask, { bce = o.bce }))
       if run.last_of_epoch then
         run.state.agreement = metrics.dice(logits:detach():gt(0), batch.vessel_mask)
-        if self.draws(epoch, run.epoch_count) then self.pictures(run, epoch, batch, logits) end
+        if run:draws() then self.pictures(run, epoch, batch, logits) end
       end
     end
   end
   return run.state
-end
-
--- Pictures after the first, the last and every tenth part of the epochs.
-function pseudo_label.draws(epoch, epochs)
-  return epoch == 1 or epoch == epochs or epoch % math.max(1, epochs // 10) == 0
 end
 
 -- images/epoch_N.png, a row per image: input, the filter's mask, what the network says.

@@ -63,17 +63,12 @@ function simmim:run(o, run)
         unit = o.mask_unit, grid = run.model.grid, count = batch.image.shape[1], rng = run.rng })
       local out = run.model(batch.image, mask)         -- .pred [N, L, p*p*3], .image [N, 3, H, W]
       run:step(loss.masked_l1(out.pred, batch.image, mask))
-      if run.last_of_epoch and self.draws(epoch, run.epoch_count) then
+      if run:draws() then
         self.pictures(run, epoch, batch, mask, out)
       end
     end
   end
   return run.state
-end
-
--- Pictures after the first, the last and every tenth part of the epochs.
-function simmim.draws(epoch, epochs)
-  return epoch == 1 or epoch == epochs or epoch % math.max(1, epochs // 10) == 0
 end
 
 -- images/epoch_N.png, a row per image: input, what the encoder sees, reconstruction (what was

@@ -111,7 +111,7 @@ function vasomim:run(o, run)
         total = rec + o.consistency * parts.cons
       end
       run:step(total, parts)
-      if run.last_of_epoch and self.draws(epoch, run.epoch_count) then
+      if run:draws() then
         self.pictures(run, epoch, batch, guide, mask, out, vessels)
       end
     end
@@ -135,11 +135,6 @@ end
 function vasomim.vessel_hidden(batch, mask, run)
   local vessel = lumen.patch_sum(batch.vessel_mask, { patch = run.model.patch }):gt(0):cast("f32")
   return (vessel * mask.mask):sum() / mask.mask:sum()
-end
-
--- Pictures after the first, the last and every tenth part of the epochs.
-function vasomim.draws(epoch, epochs)
-  return epoch == 1 or epoch == epochs or epoch % math.max(1, epochs // 10) == 0
 end
 
 -- images/epoch_N.png, a row per image: input, guide, what the encoder sees, reconstruction

@@ -218,8 +218,8 @@ function Run:stage(name, recipe, values)
   return metrics, dir
 end
 
--- Writes down what data the run uses, in env.json: its name, and a table of facts with the
--- fingerprint of the files.
+-- Writes down what data the run uses, in env.json and result.json: its name, and a table of
+-- facts with the fingerprint of the files.
 --   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
 --   > function r:run(o, run) run:note_data("phantom train", { fingerprint = "0" }) end
 --   > run = r:start { out = os.tmpname() .. ".d" }
@@ -245,6 +245,20 @@ function Run:image(name, image)
     self.board:image(self.step_count, name:gsub("_%d+$", ""), core.fs.read(path), image.shape[1],
       image.shape[2], image.shape[3] or 1)
   end
+end
+
+-- Is this batch one to draw pictures of: the last of the first epoch, of the last one, and of
+-- every tenth part of them?
+-- -> bool
+--   > r = lumen.recipe { name = "demo", about = "Nothing.", options = {} }
+--   > run = lumen.run.open(r, { {"out", os.tmpname() .. ".d"} })
+--   > run.last_of_epoch, run.epoch, run.epoch_count = true, 20, 100
+--   > run:draws()
+--   true
+function Run:draws()
+  local epoch, epochs = self.epoch, self.epoch_count
+  return self.last_of_epoch and
+    (epoch == 1 or epoch == epochs or epoch % math.max(1, epochs // 10) == 0)
 end
 
 -- Lengths of the training in batches and steps; checks what the recipe has set.
