@@ -156,7 +156,7 @@ local function sources_of_operations()
   return places
 end
 
--- Where an entry is defined: "lua/lumen/metrics.lua:52", or nil.
+-- Where an entry is defined: "lua/lumen/loss.lua:52", or nil.
 -- -> str?
 --   > lumen.help.source(lumen.help.find("data.loader"))
 --   core/bind/data.c

@@ -33,6 +33,25 @@ function options.nearest(word, list)
   return best
 end
 
+-- The table of options that `who` was given (nil: an empty one); raises where it has another
+-- name than `names`.
+function options.known(who, given, names)
+  if given == nil then return {} end
+  if type(given) ~= "table" then
+    error(("%s: options are a table, not a %s"):format(who, type(given)), 3)
+  end
+  for key in next, given do
+    local found = false
+    for _, name in ipairs(names) do found = found or name == key end
+    if not found then
+      local near = options.nearest(tostring(key), names)
+      error(("%s: there is no option '%s'%s"):format(who, key,
+        near and ("\nhint: did you mean %s?"):format(near) or ""), 3)
+    end
+  end
+  return given
+end
+
 local function type_name(value)
   if type(value) == "number" then
     return math.type(value) == "integer" and "integer" or "number"

@@ -1,4 +1,4 @@
--- Segmentation metrics and losses against reference values.
+-- Segmentation metrics, losses, image quality and correlations against reference values.
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
@@ -78,6 +78,30 @@ function TestMetrics.test_morphology()
   end
   helper.assert_close(lumen.vision.distance_transform(g["seg.edt.in"]):to("f64"),
     g["seg.edt.out"]:to("f64"), 1e-9, "distances")
+end
+
+TestCorrelation = {}
+
+-- SciPy's correlations: with ties, without, perfect, reversed, on scales far apart.
+function TestCorrelation.test_scipy()
+  local g = lumen.load(helper.need_shared("golden/f_metrics.safetensors"))
+  local count = 0
+  for key, row in next, g do
+    local name = key:match("^corr%.(.+)%.srcc_")
+    if name then
+      local x, y = g["corr." .. name .. ".x"], g["corr." .. name .. ".y"]
+      local expected = row:totable()
+      near(metrics.srcc(x, y), expected[1], name .. " srcc")
+      near(metrics.plcc(x, y), expected[2], name .. " plcc")
+      near(metrics.krcc(x, y), expected[3], name .. " tau-b")
+      near(metrics.krcc(x, y, { variant = "c" }), expected[4], name .. " tau-c")
+      near(metrics.rmse(x, y), expected[5], name .. " rmse")
+      helper.assert_close(metrics.ranks(x), g["corr." .. name .. ".rank_x"], 0, name .. " ranks")
+      count = count + 1
+    end
+  end
+  lu.assertEquals(count, 10)
+  near(metrics.auc(g["auc.scores"], g["auc.labels"]), g["auc.value"]:item(), "auc")
 end
 
 TestLoss = {}

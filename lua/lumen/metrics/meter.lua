@@ -9,7 +9,7 @@
 -- With classes = { "1", "1a", ... } masks hold class numbers 0 (background) to #classes, and
 -- every mean is the mean over the classes of their means over the images.
 local core = require "lumen.core"
-local metrics = require "lumen.metrics"
+local metrics = require "lumen.metrics.segmentation"
 
 local Meter = {}
 Meter.__index = Meter
