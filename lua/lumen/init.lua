@@ -12,7 +12,7 @@ local parts = {
   gradcheck = "lumen.gradcheck", picture = "lumen.picture", profile = "lumen.profile",
   show = "lumen.show", explore = "lumen.explore", help = "lumen.help",
   inspect = "lumen.inspect", experiment = "lumen.experiment", reload = "lumen.reload",
-  report = "lumen.report",
+  report = "lumen.report", tokenizer = "lumen.tokenizer",
 }
 
 -- Functions that stand at the top though they live in a part.

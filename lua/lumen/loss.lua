@@ -168,4 +168,96 @@ function loss.anatomical_consistency(segmentor, image, vessels)
   return core.bce_with_logits(segmentor(image), vessels:detach())
 end
 
+local function check_rated(name, q, y)
+  if #q.shape ~= 2 or #y.shape ~= 2 or q.shape[1] ~= y.shape[1] or q.shape[2] ~= y.shape[2] then
+    error(("%s: scores are [B, M] both, not [%s] and [%s]"):format(name,
+      table.concat(q.shape, " x "), table.concat(y.shape, " x ")), 3)
+  end
+end
+
+-- Pairwise fidelity loss of predicted scores q against given ones y, both [B, M]: the mean over
+-- metrics and pairs i < j of 1 - sqrt(p g) - sqrt((1 - p) (1 - g)), where p = Phi((q_i - q_j) /
+-- sqrt 2) is the predicted probability that image i is better and g the true one: 1, 0, or 1/2
+-- when the scores are equal; 1e-8 is added under the roots. 0 for a batch of one. Source: LIQE (Zhang et al. 2023), eq. 6; only
+-- the order within a metric counts.
+-- -> tensor
+--   > y = lumen.tensor { { 1 }, { 3 }, { 5 } }
+--   > lumen.loss.fidelity(y, y):item() < lumen.loss.fidelity(-y, y):item()
+--   true
+function loss.fidelity(q, y)
+  check_rated("fidelity", q, y)
+  local count, metrics, eps = q.shape[1], q.shape[2], 1e-8
+  local function differences(x) return x:unsqueeze(2) - x:unsqueeze(1) end -- [B, B, M]
+  local p = (core.erf(differences(q) / 2) + 1) / 2
+  local g = (differences(y:detach()):sign() + 1) / 2
+  local lost = 1 - (p * g + eps):sqrt() - ((1 - p) * (1 - g) + eps):sqrt()
+  local itself = core.one_hot(core.arange(count):to(q.device), { classes = count })
+  lost = lost * (1 - itself:to(q.dtype)):unsqueeze(3) -- (i, j) and (j, i) lose the same
+  return core.sum(lost) / math.max(1, count * (count - 1) * metrics)
+end
+
+-- Cross-entropy of level probabilities [B, M, K] against scores y [B, M] in 1..K, mean over
+-- both: a score between two levels is shared by them, 3.2 is 0.8 of level 3 and 0.2 of level 4
+-- (the discrete levels of Q-Align, Wu et al. 2024, made soft). Scores outside 1..K count as the
+-- nearest level.
+-- -> tensor
+--   > levels = lumen.tensor { { { 0, 0, 0.8, 0.2, 0 } } }
+--   > lumen.loss.level_cross_entropy(levels, lumen.tensor { { 3.2 } }):item()
+--   0.5004
+function loss.level_cross_entropy(levels, y)
+  if #levels.shape ~= 3 then
+    error("level_cross_entropy: levels are [B, M, K], not [" ..
+      table.concat(levels.shape, " x ") .. "]", 2)
+  end
+  check_rated("level_cross_entropy", levels:select(3, 1), y)
+  local count = levels.shape[3]
+  local centre = (core.arange(count) + 1):to(levels.dtype):to(levels.device)
+  local distance = y:detach():clamp { min = 1, max = count }:unsqueeze(3) - centre
+  local target = (1 - distance:abs()):relu()
+  return -core.sum(target * (levels + 1e-12):log()) / math.max(1, y:numel())
+end
+
+-- (1 - PLCC) / 2 for scores q against y, both [B, M]: Pearson's correlation over the batch, mean
+-- over metrics. Standard deviations below 0.01 count as 0.01: for scores in 1..5 that is as good
+-- as constant, and the gradient stays bounded; a constant metric counts 1/2.
+-- -> tensor
+--   > y = lumen.tensor { { 1 }, { 3 }, { 5 } }
+--   > lumen.loss.plcc(2 * y, y):item() < 1e-6, lumen.loss.plcc(-y, y):item()
+--   true
+--   1.0
+function loss.plcc(q, y)
+  check_rated("plcc", q, y)
+  local function total(x) return core.sum(x, { dims = { 1 } }) end
+  local function centred(x) return x - core.mean(x, { dims = { 1 }, keepdim = true }) end
+  local function norm(x) return total(x * x):clamp({ min = 1e-4 * x.shape[1] }):sqrt() end
+  local a, b = centred(q), centred(y:detach())
+  return (1 - core.mean(total(a * b) / (norm(a) * norm(b)))) / 2
+end
+
+-- Balance of a router's gates [B, M, K, L] over its K paths: K * sum_k f_k^2, with f_k the mean
+-- gate of path k over batch, metrics and tokens; 1 when all paths are used alike, K when one
+-- takes everything. present, f32 [B, K]: samples that lack a path are left out, and the loss is
+-- 0 when all do. Source: the auxiliary loss of sparse mixtures (Fedus et al. 2021, eq. 4) for
+-- soft gates.
+-- -> tensor
+--   > lumen.loss.gate_balance(lumen.full({ 2, 3, 2, 4 }, 0.5)):item()
+--   1.0
+function loss.gate_balance(gates, present)
+  if #gates.shape ~= 4 then
+    error("gate_balance: gates are [B, M, K, L], not [" .. table.concat(gates.shape, " x ") ..
+      "]", 2)
+  end
+  local count, paths = gates.shape[1], gates.shape[3]
+  local mean = core.mean(gates, { dims = { 2, 4 } }) -- [B, K]
+  local share
+  if present then
+    local whole = core.eq(core.sum(present, { dims = { 2 } }), paths):to(gates.dtype)
+    local samples = math.max(1, core.sum(whole):item())
+    share = core.sum(mean * whole:unsqueeze(2), { dims = { 1 } }) / samples
+  else
+    share = core.sum(mean, { dims = { 1 } }) / math.max(1, count)
+  end
+  return paths * core.sum(share * share)
+end
+
 return loss

@@ -2,7 +2,9 @@
 local files = { vit = "lumen.models.vit", mae = "lumen.models.mae",
                 simmim = "lumen.models.simmim",
                 unext = "lumen.models.unext", unet = "lumen.models.unet",
-                segmenter = "lumen.models.segmenter" }
+                segmenter = "lumen.models.segmenter",
+                clip = "lumen.models.clip", rated = "lumen.models.rated",
+                must = "lumen.models.must" }
 
 return setmetatable({}, {
   __index = function(models, name)
