@@ -3,12 +3,16 @@
 -- ratios of them take masks of any one shape; centre lines and surfaces need images: [H, W],
 -- or more dimensions of size 1 before these. 0/0 and a distance to an empty mask are NaN;
 -- `metrics.meter` says what becomes of it in a mean.
+-- Images against references (psnr, ssim, ms_ssim, gmsd, vif, fsim, vessel_ssim, vessel_cldice): one
+-- number an image, [N]; all but the last are differentiable, `ssim` says how images are taken.
 -- Scores against ratings (srcc, plcc, krcc, rmse, ...): lists or tensors [n].
 local correlation = require "lumen.metrics.correlation"
+local fsim = require "lumen.metrics.fsim"
+local reference = require "lumen.metrics.reference"
 local segmentation = require "lumen.metrics.segmentation"
 
 local metrics = {}
-for _, part in ipairs { segmentation, correlation } do
+for _, part in ipairs { segmentation, correlation, reference, fsim } do
   for name, value in next, part do metrics[name] = value end
 end
 

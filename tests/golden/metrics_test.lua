@@ -104,6 +104,62 @@ function TestCorrelation.test_scipy()
   near(metrics.auc(g["auc.scores"], g["auc.labels"]), g["auc.value"]:item(), "auc")
 end
 
+TestQuality = {}
+
+-- scikit-image's and pytorch-msssim's values for one picture harmed in nine ways.
+function TestQuality.test_harmed_pictures()
+  local g = lumen.load(helper.need_shared("golden/f_metrics.safetensors"))
+  local ref, count = g["iqa.ref"], 0
+  for key, row in next, g do
+    local name = key:match("^iqa%.(.+)%.metrics$")
+    if name then
+      local x, expected = g["iqa." .. name .. ".img"], row:totable()
+      local d = x:to("f64") - ref:to("f64")
+      near(d:square():mean():item(), expected[1], name .. " mse")
+      near(metrics.psnr(x, ref):item(), expected[2], name .. " psnr")
+      near(metrics.ssim(x, ref):item(), expected[3], name .. " ssim")
+      near(metrics.ms_ssim(x, ref):item(), expected[4], name .. " ms_ssim")
+      near(metrics.ssim(x, ref, { window = "uniform" }):item(), expected[5], name .. " uniform")
+      near(d:abs():mean():item(), expected[6], name .. " mae")
+      near(metrics.ssim(x, ref):item(), g["iqa." .. name .. ".ssim_pytorch_msssim"]:item(), name)
+      count = count + 1
+    end
+  end
+  lu.assertEquals(count, 9)
+  helper.assert_close(metrics.ssim(g["iqa.noise20.img"], ref, { map = true }):reshape(ref.shape),
+    g["iqa.noise20.ssim_map"], 1e-9, "map")
+  near(metrics.ms_ssim(g["iqa.odd.a"], g["iqa.odd.b"]):item(),
+    g["iqa.odd.ms_ssim_pytorch_msssim"]:item(), "odd sides")
+  local a, b = g["iqa.float.a"], g["iqa.float.b"]
+  near(metrics.psnr(b, a):item(), g["iqa.float.psnr"]:item(), "float psnr")
+  near(metrics.ssim(b, a):item(), g["iqa.float.ssim"]:item(), "float ssim")
+end
+
+-- Published values of public image pairs.
+local published = {
+  psnr_rgb = metrics.psnr, psnr_gray = metrics.psnr, ssim_y = metrics.ssim,
+  ssim_gray = metrics.ssim, ms_ssim_y = metrics.ms_ssim, gmsd = metrics.gmsd,
+  vif_p = metrics.vif, fsim = metrics.fsim,
+  ssim_down2 = function(x, y) return metrics.ssim(x, y, { down = 2 }) end,
+  ssim_uniform7 = function(x, y) return metrics.ssim(x, y, { window = "uniform" }) end,
+}
+
+function TestQuality.test_published_pairs()
+  local path = helper.need_shared("data/iqa_pairs/expected.tsv")
+  local folder, count = path:match("^(.*/)"), 0
+  for line in io.lines(path) do
+    local metric, pair, expected, tolerance = line:match("^([%w_]+)\t([%w_]+)\t(%S+)\t(%S+)")
+    if metric then
+      local x = lumen.image.load(folder .. pair .. "_distorted.png")
+      local y = lumen.image.load(folder .. pair .. "_reference.png")
+      lu.assertAlmostEquals(published[metric](x, y):item(), tonumber(expected), tonumber(tolerance),
+        metric .. " of " .. pair)
+      count = count + 1
+    end
+  end
+  lu.assertEquals(count, 16)
+end
+
 TestLoss = {}
 
 -- Value and gradient of a loss of logits against reference tensors, in f64.
