@@ -86,7 +86,7 @@ end
 -- Parseval, one over the even part of its spectrum.
 local function noise_gain(bank)
   local sum = core.sum(bank, { dims = { 1 } })
-  local opposite = core.roll(core.flip(sum, { dims = { 1, 2 } }), { shifts = { 1, 1 }, dims = { 1, 2 } })
+  local opposite = core.flip(sum, { dims = { 1, 2 } }):roll({ shifts = { 1, 1 }, dims = { 1, 2 } })
   local finest = core.sum(core.square(bank[1])):item()
   local energy = 2 * core.sum(core.square((sum + opposite) / 2)):item() / finest
   local tau = math.sqrt(energy / 2)
@@ -173,7 +173,8 @@ function fsim.fsim(image, reference, options)
     local weight = core.maximum(p, q)
     local total = images.sum(weight)
     local score = images.sum(alike * weight) / total
-    return images.result(core.where(core.lt(total, 1e-9), 0 / 0, score), image) -- else rounding speaks
+    -- Where there is no structure rounding errors would be compared.
+    return images.result(core.where(core.lt(total, 1e-9), 0 / 0, score), image)
   end)
 end
 

@@ -26,7 +26,8 @@ function images.batch(who, x, name)
   if #s == 2 then return x:reshape({ 1, 1, s[1], s[2] }) end
   if #s == 3 and s[3] == 3 then return x:permute(3, 1, 2):unsqueeze(1) end
   if #s == 4 and (s[2] == 1 or s[2] == 3) then return x end
-  complain("%s: %s must be [N, 1 or 3, H, W], [H, W] or [H, W, 3], not %s", who, name, shape_text(x))
+  complain("%s: %s must be [N, 1 or 3, H, W], [H, W] or [H, W, 3], not %s", who, name,
+    shape_text(x))
 end
 
 function images.same_shape(who, x, y, name)
