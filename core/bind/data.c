@@ -51,7 +51,7 @@ static int loader_close(lua_State *L)
 static const char *const keys[] = {
     "source", "subset", "batch", "size", "seed", "threads", "shuffle", "drop_last", "crop",
     "flip", "augment", "filter", "channels", "mean", "std", "pseudo_mask", "vessel", "broken",
-    "cache", "memory", NULL};
+    "cache", "memory", "vesselness", NULL};
 
 static void read_pair(lua_State *L, int index, const char *name, double *pair)
 {
@@ -157,6 +157,7 @@ static void read_options(lua_State *L, lm_loader_options *o)
   o->flip = lm_opt_number(L, 1, "flip", 0);
   o->channels = (int)integer_in(L, "channels", 3, 1, 3);
   o->pseudo_mask = lm_opt_bool(L, 1, "pseudo_mask", false);
+  o->vesselness = lm_opt_bool(L, 1, "vesselness", false);
   o->cache = lm_opt_string(L, 1, "cache", NULL);
   o->memory = (size_t)integer_in(L, "memory", (int64_t)1 << 30, 0, INT64_MAX);
   const char *filter = lm_opt_string(L, 1, "filter", "bicubic");
@@ -196,6 +197,18 @@ static void read_phantom(lua_State *L, int index, lm_loader_options *o)
   o->phantom_seed = (uint64_t)lm_opt_int(L, index, "seed", 0);
 }
 
+/* rated: {kind = "rated", metrics =, files =}; how many scores an image has. */
+static void read_rated(lua_State *L, int index, const char *kind, lm_loader_options *o)
+{
+  int64_t metrics = LM_RATED_METRICS;
+  if (strcmp(kind, "rated") == 0) metrics = lm_opt_int(L, index, "metrics", 0);
+  if (metrics < 0 || metrics > LM_LOADER_METRICS)
+    luaL_error(L, "loader: source: metrics must be 0 to %d, not %I", LM_LOADER_METRICS,
+               (lua_Integer)metrics);
+  o->rated = true;
+  o->metrics = (int)metrics;
+}
+
 /* Of a source of files: classes = K when their masks hold class numbers 0..K. */
 static lm_status set_classes(lua_State *L, int index, lm_loader *l)
 {
@@ -229,12 +242,51 @@ static lm_status add_files(lua_State *L, int index, lm_loader *l)
   return count > 0 ? LM_OK : lm_fail(LM_ERR_ARG, "loader: a source without files");
 }
 
+/* The path in field `name` of the row on top, or NULL; it stays on the stack. */
+static const char *path_in(lua_State *L, int row, lua_Integer i, const char *name)
+{
+  int type = lua_getfield(L, row, name);
+  if (type != LUA_TSTRING && type != LUA_TNIL && (type != LUA_TBOOLEAN || lua_toboolean(L, -1)))
+    luaL_error(L, "loader: row %I of files: %s must be a path", i, name);
+  return type == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+}
+
+/* files = {{image =, source =, contrast =, scores = {..}}, ...} */
+static lm_status add_rated(lua_State *L, int index, lm_loader *l)
+{
+  static const char *const rated_keys[] = {"kind", "metrics", "files", NULL};
+  static const char *const row_keys[] = {"image", "source", "contrast", "scores", NULL};
+  lm_check_keys(L, index, "loader: source", rated_keys);
+  if (lua_getfield(L, index, "files") != LUA_TTABLE)
+    luaL_error(L, "loader: a source of kind \"rated\" needs files, a list");
+  int list = lua_gettop(L), metrics = lm_loader_settings(l)->metrics;
+  lua_Integer count = luaL_len(L, list);
+  for (lua_Integer i = 1; i <= count; i++) {
+    if (lua_geti(L, list, i) != LUA_TTABLE) luaL_error(L, "loader: row %I of files is no table", i);
+    int row = lua_gettop(L);
+    lm_check_keys(L, row, "loader: row of files", row_keys);
+    const char *image = path_in(L, row, i, "image");
+    const char *reference[LM_LOADER_REFERENCES] = {path_in(L, row, i, "source"),
+                                                   path_in(L, row, i, "contrast")};
+    double score[LM_LOADER_METRICS] = {0};
+    float values[LM_LOADER_METRICS];
+    int n = lm_opt_numbers(L, row, "scores", LM_LOADER_METRICS, score);
+    if (!image) luaL_error(L, "loader: row %I of files has no image", i);
+    if ((n == -1 ? 0 : n) != metrics)
+      luaL_error(L, "loader: row %I of files has %d scores, not %d", i, n == -1 ? 0 : n, metrics);
+    for (int k = 0; k < metrics; k++) values[k] = (float)score[k];
+    LM_TRY(lm_loader_add_rated(l, image, reference, values));
+    lua_settop(L, list);
+  }
+  return count > 0 ? LM_OK : lm_fail(LM_ERR_ARG, "loader: a source without files");
+}
+
 static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader *l)
 {
   static const char *const folder_keys[] = {"kind", "images", "masks", "classes", NULL};
   static const char *const csv_keys[] = {"kind", "path", "classes", NULL};
   static const char *const pack_keys[] = {"kind", "path", "split", "masks", NULL};
-  if (strcmp(kind, "phantom") == 0)
+  if (strcmp(kind, "phantom") == 0 || strcmp(kind, "rated_phantom") == 0)
     return lm_loader_add_phantoms(l, lm_opt_int(L, index, "first", 0),
                                   lm_opt_int(L, index, "count", 1000));
   if (strcmp(kind, "folder") == 0) {
@@ -248,6 +300,7 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
     LM_TRY(set_classes(L, index, l));
     return lm_loader_add_csv(l, required(L, index, "path", kind));
   }
+  if (strcmp(kind, "rated") == 0) return add_rated(L, index, l);
   if (strcmp(kind, "files") == 0) return add_files(L, index, l);
   if (strcmp(kind, "coco") == 0) return lm_add_coco(L, index, l);
   if (strcmp(kind, "pack") == 0) {
@@ -256,7 +309,8 @@ static lm_status add_source(lua_State *L, int index, const char *kind, lm_loader
                               lm_opt_string(L, index, "split", NULL),
                               lm_opt_bool(L, index, "masks", true));
   }
-  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, coco, pack, phantom)", kind);
+  luaL_error(L, "loader: unknown kind of source '%s' (folder, files, list, coco, pack, rated, "
+             "phantom, rated_phantom)", kind);
   return LM_ERR_ARG;
 }
 
@@ -270,9 +324,9 @@ static lm_status add_sources(lua_State *L, int index, const char *kind, lm_loade
       luaL_error(L, "loader: entry %I of the list of sources is no table", i);
     int entry = lua_gettop(L);
     kind = lm_opt_string(L, entry, "kind", NULL);
-    if (!kind || strcmp(kind, "phantom") == 0)
+    if (!kind || strstr(kind, "phantom") || strcmp(kind, "rated") == 0)
       luaL_error(L, "loader: entry %I of the list of sources %s", i,
-                 kind ? "is a phantom: those cannot be joined with others" : "has no kind");
+                 kind ? "is a phantom or rated: those cannot be joined with others" : "has no kind");
     LM_TRY(add_source(L, entry, kind, l));
     lua_settop(L, entry - 1);
   }
@@ -306,6 +360,7 @@ LM_DOC(core_loader,
        "; source: table, subset: table|tensor, batch: int = 1, size: int = 224, seed: "
        "int = 0, threads: int = 1, shuffle: bool = false, drop_last: bool = false, crop: "
        "table|bool = false, flip: float = 0, augment: table|bool = false, filter: str = bicubic, "
+       "vesselness: bool = false, "
        "channels: int = 3, mean: floats, std: floats, pseudo_mask: bool = false, vessel: table, "
        "broken: str = error, cache: str, memory: int -> loader\n"
        "Reads images in threads of its own and hands out batches {image = f32 [N, C, size, "
@@ -315,7 +370,13 @@ LM_DOC(core_loader,
        "mask}, ...}}, {kind = \"list\", path =} (CSV: image, mask), {kind = \"coco\", images =, "
        "annotations =, classes = \"binary\" or a list of categories' names and ids}, {kind = "
        "\"pack\", path =, split =, masks = true} (from lumen pack), {kind = \"phantom\", count =, "
-       "first =, seed =, preset =, size =}, or a list of such sources. subset: "
+       "first =, seed =, preset =, size =}, or a list of such sources. Rated images, {kind = "
+       "\"rated\", metrics = K, files = {{image =, source =, contrast =, scores = {K numbers}}, "
+       "...}} or {kind = \"rated_phantom\", count =, first =, seed =, preset =, size =} (as "
+       "vision.rated_phantom), have no masks; their batches add source and contrast, the references "
+       "cut and moved like image (zeros where there is none), has_source and has_contrast = f32 "
+       "[N], 1 or 0, and scores = f32 [N, K]; vesselness adds a channel to all three: Sato's "
+       "filter on the optical density, 0 to 1. subset: "
        "{first =, last =}, counted from 1, or items as i64, counted from 0. With classes, mask "
        "holds class numbers, 0 for background; for folder, files and list, classes = K says "
        "that the mask files hold 0..K. Other mask files hold 0 and 1, or are set above half of "
@@ -346,8 +407,9 @@ static int core_loader(lua_State *L)
   const char *kind = lm_opt_string(L, source, "kind", NULL);
   if (!kind && luaL_len(L, source) == 0)
     luaL_error(L, "loader: source needs kind = \"folder\", \"files\", \"list\", \"coco\", "
-               "\"pack\" or \"phantom\"");
-  if (kind && strcmp(kind, "phantom") == 0) read_phantom(L, source, &o);
+               "\"pack\", \"rated\", \"phantom\" or \"rated_phantom\"");
+  if (kind && strstr(kind, "rated")) read_rated(L, source, kind, &o);
+  if (kind && strstr(kind, "phantom")) read_phantom(L, source, &o);
   if (!o.pseudo_mask) o.cache = NULL;
   if (o.cache && lm_dir_make(o.cache) != LM_OK) {
     lm_log(LM_LOG_WARN, "vessel masks are not cached: %s", lm_last_error()->message);
@@ -376,6 +438,27 @@ static void set_floats(lua_State *L, const char *name, const float *data, int64_
   lua_setfield(L, -2, name);
 }
 
+static void set_rows(lua_State *L, const char *name, const float *data, int dims, int64_t n,
+                     int64_t columns)
+{
+  int64_t shape[2] = {n, columns};
+  lm_tensor *t = lm_new_tensor(L, LM_F32, dims, shape);
+  if (n * columns > 0) lm_check(L, lm_tensor_write(t, data, (size_t)lm_numel(t) * sizeof *data));
+  lua_setfield(L, -2, name);
+}
+
+static void set_rated(lua_State *L, const lm_loader_options *o, const lm_batch *b,
+                      int64_t channels)
+{
+  static const char *const names[] = {"source", "contrast"};
+  static const char *const flags[] = {"has_source", "has_contrast"};
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    set_floats(L, names[k], b->reference[k], b->n, channels, o->size);
+    set_rows(L, flags[k], b->has[k], 1, b->n, 1);
+  }
+  if (o->metrics > 0) set_rows(L, "scores", b->scores, 2, b->n, o->metrics);
+}
+
 /* Upvalues: loader, channels, side, its number among the loader's epochs. */
 static int next_batch(lua_State *L)
 {
@@ -394,6 +477,7 @@ static int next_batch(lua_State *L)
   set_floats(L, "image", b.image, b.n, channels, side);
   set_floats(L, "mask", b.mask, b.n, 1, side);
   set_floats(L, "vessel_mask", b.vessel_mask, b.n, 1, side);
+  if (lm_loader_settings(l)->rated) set_rated(L, lm_loader_settings(l), &b, channels);
   lm_tensor *index = lm_new_tensor(L, LM_I64, 1, &b.n);
   lm_check(L, lm_tensor_write(index, b.index, (size_t)b.n * sizeof *b.index));
   lua_setfield(L, -2, "index");
@@ -416,7 +500,7 @@ static int loader_epoch(lua_State *L)
   lm_check(L, lm_loader_start(l, luaL_checkinteger(L, 2), luaL_optinteger(L, 3, 1) - 1));
   const lm_loader_options *o = lm_loader_settings(l);
   lua_pushvalue(L, 1);
-  lua_pushinteger(L, o->channels);
+  lua_pushinteger(L, o->channels + o->vesselness);
   lua_pushinteger(L, o->size);
   lua_pushinteger(L, h->epochs);
   lua_pushcclosure(L, next_batch, 4);
@@ -507,6 +591,51 @@ static int loader_whole(lua_State *L)
   return status == LUA_OK ? 3 : lua_error(L);
 }
 
+/* Arguments: the decoded image in its box, the loader's number of metrics. */
+static int push_rated(lua_State *L)
+{
+  static const char *const names[] = {"source", "contrast"};
+  const lm_decoded *d = *(lm_decoded **)lua_touserdata(L, 1);
+  int64_t metrics = lua_tointeger(L, 2);
+  lua_createtable(L, 0, 4);
+  push_plane(L, d, d->image, true);
+  lua_setfield(L, -2, "image");
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    if (!d->reference[k]) continue;
+    push_plane(L, d, d->reference[k], true);
+    lua_setfield(L, -2, names[k]);
+  }
+  if (metrics > 0) set_rows(L, "scores", d->score, 1, metrics, 1);
+  return 1;
+}
+
+LM_DOC(loader_rated,
+       "(i) -> table\n"
+       "Item i (from 1) of a loader of rated images, whole and unchanged: {image =, source =, "
+       "contrast =} u8 [H, W], references of the image's size or nil, scores f32 [K]. Errors name "
+       "the file.\n"
+       "> loader = lumen.data.loader{ source = {kind = \"rated_phantom\", count = 5}, size = 32 }\n"
+       "> r = loader:rated(2)\n"
+       "> r.contrast.shape, r.scores.shape\n"
+       "{32, 32}\n"
+       "{3}");
+
+static int loader_rated(lua_State *L)
+{
+  lm_loader *l = check_loader(L);
+  lua_Integer i = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, i >= 1 && i <= lm_loader_count(l), 2, "no such item");
+  luaL_argcheck(L, lm_loader_settings(l)->rated, 1, "not a loader of rated images");
+  lm_decoded *d = NULL;
+  lm_check(L, lm_loader_whole(l, i - 1, &d));
+  lua_pushcfunction(L, push_rated);
+  lua_pushlightuserdata(L, &d);
+  lua_pushinteger(L, lm_loader_settings(l)->metrics);
+  int status = lua_pcall(L, 2, 1, 0); /* out of memory: the image must be freed all the same */
+  lm_decoded_free(d);
+  return status == LUA_OK ? 1 : lua_error(L);
+}
+
 static int loader_length(lua_State *L)
 {
   lua_pushinteger(L, lm_loader_count(check_loader(L)));
@@ -550,6 +679,7 @@ void lm_bind_data(lua_State *L)
       {"wait_seconds", loader_wait, loader_wait_doc},
       {"name", loader_name, loader_name_doc},
       {"whole", loader_whole, loader_whole_doc},
+      {"rated", loader_rated, loader_rated_doc},
       {"has_masks", loader_has_masks, loader_has_masks_doc},
       {"classes", loader_classes, loader_classes_doc},
       {"close", loader_close, loader_close_doc},

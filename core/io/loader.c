@@ -65,6 +65,10 @@ static lm_status check_options(const lm_loader_options *o)
                    o->ratio[0], o->ratio[1]);
   for (int c = 0; c < o->channels; c++)
     if (!(o->std[c] > 0)) return lm_fail(LM_ERR_ARG, "loader: std must be positive");
+  if (o->vesselness && !o->rated)
+    return lm_fail(LM_ERR_ARG, "loader: vesselness is a channel of rated images");
+  if (o->pseudo_mask && o->rated)
+    return lm_fail(LM_ERR_ARG, "loader: rated images have no pseudo_mask");
   return LM_OK;
 }
 
@@ -86,13 +90,37 @@ lm_status lm_loader_new(const lm_loader_options *options, lm_loader **out)
   return LM_OK;
 }
 
+/* The arrays of a batch, with the numbers each has per sample; 0: not wanted. */
+typedef struct part {
+  float **data;
+  size_t count;
+} part;
+
+enum { PARTS = 4 + 2 * LM_LOADER_REFERENCES };
+
+static void parts_of(const lm_loader *l, lm_batch *b, part parts[PARTS])
+{
+  const lm_loader_options *o = &l->samples.options;
+  size_t area = (size_t)(o->size * o->size);
+  size_t planes = (size_t)(o->channels + o->vesselness) * area;
+  part *p = parts;
+  *p++ = (part){&b->image, planes};
+  *p++ = (part){&b->mask, l->samples.has_masks ? area : 0};
+  *p++ = (part){&b->vessel_mask, o->pseudo_mask ? area : 0};
+  *p++ = (part){&b->scores, o->rated ? (size_t)o->metrics : 0};
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    *p++ = (part){&b->reference[k], o->rated ? planes : 0};
+    *p++ = (part){&b->has[k], o->rated};
+  }
+}
+
 static void free_slots(lm_loader *l)
 {
+  part parts[PARTS];
   for (int i = 0; i < l->depth; i++) {
     slot *s = &l->slots[i];
-    free(s->batch.image);
-    free(s->batch.mask);
-    free(s->batch.vessel_mask);
+    parts_of(l, &s->batch, parts);
+    for (int k = 0; k < PARTS; k++) free(*parts[k].data);
     free(s->batch.index);
     free(s->ok);
   }
@@ -143,6 +171,13 @@ int lm_loader_classes(const lm_loader *l)
 lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask)
 {
   return lm_samples_add(&l->samples, image, mask);
+}
+
+lm_status lm_loader_add_rated(lm_loader *l, const char *image,
+                              const char *const reference[LM_LOADER_REFERENCES],
+                              const float *score)
+{
+  return lm_samples_add_rated(&l->samples, image, reference, score);
 }
 
 lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count)
@@ -234,14 +269,16 @@ static lm_status make_slots(lm_loader *l)
   int depth = o->threads > 0 ? 2 + (int)((o->threads + o->batch - 1) / o->batch) : 1;
   LM_TRY(lm_calloc(&l->slots, (size_t)depth, sizeof *l->slots));
   l->depth = depth;
-  size_t n = (size_t)o->batch, area = (size_t)(o->size * o->size);
+  size_t n = (size_t)o->batch;
+  part parts[PARTS];
   for (int i = 0; i < depth; i++) {
     slot *s = &l->slots[i];
     LM_TRY(lm_calloc(&s->ok, n, sizeof *s->ok));
     LM_TRY(lm_calloc(&s->batch.index, n, sizeof *s->batch.index));
-    LM_TRY(lm_calloc(&s->batch.image, n * (size_t)o->channels * area, sizeof(float)));
-    if (l->samples.has_masks) LM_TRY(lm_calloc(&s->batch.mask, n * area, sizeof(float)));
-    if (o->pseudo_mask) LM_TRY(lm_calloc(&s->batch.vessel_mask, n * area, sizeof(float)));
+    parts_of(l, &s->batch, parts);
+    for (int k = 0; k < PARTS; k++)
+      if (parts[k].count > 0)
+        LM_TRY(lm_calloc(parts[k].data, n * parts[k].count, sizeof(float)));
   }
   return LM_OK;
 }
@@ -258,13 +295,20 @@ static lm_status run_task(lm_loader *l, int64_t task, lm_scratch *scratch)
   const lm_loader_options *o = &l->samples.options;
   int64_t b = task / o->batch, position = task % o->batch;
   lm_batch *to = &l->slots[b % l->depth].batch;
-  size_t area = (size_t)(o->size * o->size), at = (size_t)position;
+  lm_batch at = *to; /* its arrays, from this sample on */
+  part parts[PARTS];
+  parts_of(l, &at, parts);
+  for (int k = 0; k < PARTS; k++)
+    if (parts[k].count > 0) *parts[k].data += (size_t)position * parts[k].count;
   int64_t item = l->order[task];
   to->index[position] = item;
-  return lm_samples_make(&l->samples, item, l->epoch, scratch,
-                         to->image + at * (size_t)o->channels * area,
-                         to->mask ? to->mask + at * area : NULL,
-                         to->vessel_mask ? to->vessel_mask + at * area : NULL);
+  lm_sample sample = {.image = at.image, .mask = at.mask, .vessel_mask = at.vessel_mask,
+                      .scores = at.scores};
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    sample.reference[k] = at.reference[k];
+    sample.has[k] = at.has[k];
+  }
+  return lm_samples_make(&l->samples, item, l->epoch, scratch, &sample);
 }
 
 /* A file that cannot be read or decoded may be left out; lack of memory or an option that no
@@ -400,17 +444,18 @@ lm_status lm_loader_start(lm_loader *l, int64_t epoch, int64_t first)
 /* Move the samples that were decoded together. */
 static void compact(const lm_loader *l, slot *s)
 {
-  size_t area = (size_t)(l->samples.options.size * l->samples.options.size);
-  size_t pixels = area * (size_t)l->samples.options.channels;
+  part parts[PARTS];
+  parts_of(l, &s->batch, parts);
   int64_t n = 0;
   for (int64_t i = 0; i < s->batch.n; i++) {
     if (!s->ok[i]) continue;
     size_t from = (size_t)i, to = (size_t)n;
     if (i != n) {
-      memcpy(s->batch.image + to * pixels, s->batch.image + from * pixels, pixels * 4);
-      if (s->batch.mask) memcpy(s->batch.mask + to * area, s->batch.mask + from * area, area * 4);
-      if (s->batch.vessel_mask)
-        memcpy(s->batch.vessel_mask + to * area, s->batch.vessel_mask + from * area, area * 4);
+      for (int k = 0; k < PARTS; k++) {
+        size_t count = parts[k].count;
+        float *data = *parts[k].data;
+        if (count > 0) memcpy(data + to * count, data + from * count, count * sizeof *data);
+      }
       s->batch.index[n] = s->batch.index[i];
     }
     n++;

@@ -13,8 +13,11 @@
 #include "io/pack.h"
 #include "vision/augment.h"
 #include "vision/phantom.h"
+#include "vision/rated.h"
 #include "vision/resample.h"
 #include "vision/vessel_mask.h"
+
+enum { LM_LOADER_METRICS = 16, LM_LOADER_REFERENCES = 2 }; /* references: source, contrast */
 
 typedef struct lm_loader_options {
   int64_t batch, size;      /* images per batch; side of the square output */
@@ -33,6 +36,9 @@ typedef struct lm_loader_options {
   bool skip_broken;         /* leave files out that cannot be read, with one warning each */
   bool is_phantom;
   lm_phantom_options phantom;
+  bool rated;               /* images with references and scores; not with pseudo_mask */
+  int metrics;              /* scores per image, 0 to LM_LOADER_METRICS */
+  bool vesselness;          /* one more channel, 0 to 1, of the image and its references */
   uint64_t phantom_seed;
   const char *cache;        /* folder for pseudo-masks of files, or NULL; copied */
   size_t memory;            /* bytes for decoded images */
@@ -46,6 +52,9 @@ typedef struct lm_decoded {
   uint8_t *image;       /* [height, width] */
   uint8_t *mask;        /* 0 or 255 (or class numbers), or NULL */
   uint8_t *vessel_mask; /* 0 or 255, or NULL */
+  uint8_t *reference[LM_LOADER_REFERENCES]; /* of rated images: [height, width], or NULL */
+  uint8_t *vesselness[1 + LM_LOADER_REFERENCES]; /* of the image and its references, or NULL */
+  float score[LM_LOADER_METRICS];
 } lm_decoded;
 
 /* An empty loader; add items, then start epochs. Errors: options out of range, by name. */
@@ -59,8 +68,13 @@ int lm_loader_classes(const lm_loader *l);
 
 /* One file, with the file of its mask or NULL. All items have masks, or none. */
 lm_status lm_loader_add(lm_loader *l, const char *image, const char *mask);
-/* Phantom images first .. first + count - 1. */
+/* Phantom images (rated ones, if the loader is of such) first .. first + count - 1. */
 lm_status lm_loader_add_phantoms(lm_loader *l, int64_t first, int64_t count);
+/* One rated image of a loader of rated images, with its references (NULL: missing) and scores.
+ * A reference of another size than its image is resized to it. */
+lm_status lm_loader_add_rated(lm_loader *l, const char *image,
+                              const char *const reference[LM_LOADER_REFERENCES],
+                              const float *score);
 /* All images of a folder, sorted by name; masks (or NULL): a folder with files of the same
  * names, whatever their extension. Errors name the folder, or the image without a mask.
  *
@@ -100,9 +114,12 @@ void lm_decoded_free(lm_decoded *d); /* NULL is fine */
 /* A finished batch: n <= batch images; what was not asked for is NULL. */
 typedef struct lm_batch {
   int64_t n;
-  float *image;       /* [n, channels, size, size] */
+  float *image;       /* [n, channels (one more with vesselness), size, size] */
   float *mask;        /* [n, 1, size, size], 0 or 1, or class numbers */
   float *vessel_mask; /* [n, 1, size, size], 0 or 1 */
+  float *reference[LM_LOADER_REFERENCES]; /* as image; a missing one is zeros */
+  float *has[LM_LOADER_REFERENCES];       /* [n], 1 where there is one, else 0 */
+  float *scores;      /* [n, metrics] */
   int64_t *index;     /* [n] item numbers */
 } lm_batch;
 

@@ -24,7 +24,7 @@ lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options)
     if (!s->cache) return lm_fail(LM_ERR_MEMORY, "loader: out of memory");
   }
   s->options.cache = s->cache;
-  s->has_masks = options->is_phantom;
+  s->has_masks = options->is_phantom && !options->rated;
   return LM_OK;
 }
 
@@ -34,6 +34,8 @@ void lm_decoded_free(lm_decoded *d)
   free(d->image);
   free(d->mask);
   free(d->vessel_mask);
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) free(d->reference[k]);
+  for (int k = 0; k <= LM_LOADER_REFERENCES; k++) free(d->vesselness[k]);
   free(d);
 }
 
@@ -41,6 +43,8 @@ static void free_item(lm_item *item)
 {
   free(item->image);
   free(item->mask);
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) free(item->reference[k]);
+  free(item->score);
   lm_decoded_free(item->decoded);
 }
 
@@ -130,6 +134,28 @@ lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask)
     return lm_fail(LM_ERR_MEMORY, "loader: out of memory");
   }
   return append(s, item, mask != NULL);
+}
+
+lm_status lm_samples_add_rated(lm_samples *s, const char *image,
+                               const char *const reference[LM_LOADER_REFERENCES],
+                               const float *score)
+{
+  int metrics = s->options.metrics;
+  lm_item item = {.image = strdup(image)};
+  lm_status status = LM_OK;
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    if (!reference[k]) continue;
+    item.reference[k] = strdup(reference[k]);
+    if (!item.reference[k]) status = lm_fail(LM_ERR_MEMORY, "loader: out of memory");
+  }
+  if (status == LM_OK && metrics > 0)
+    status = lm_calloc(&item.score, (size_t)metrics, sizeof *item.score);
+  if (status != LM_OK) {
+    free_item(&item);
+    return status;
+  }
+  if (metrics > 0) memcpy(item.score, score, (size_t)metrics * sizeof *score);
+  return append(s, item, false);
 }
 
 lm_status lm_samples_add_annotated(lm_samples *s, const char *image, int64_t number)
@@ -224,7 +250,7 @@ static lm_status check_range(const lm_image *image, const char *path)
   return lm_hint("stretch it to the full range before use, e.g. times 16 for 12 bits");
 }
 
-static lm_status load_grey(const char *path, lm_bytes *bytes, lm_image *image)
+lm_status lm_samples_load_grey(const char *path, lm_bytes *bytes, lm_image *image)
 {
   LM_TRY(lm_file_read(bytes, path, FILE_LIMIT));
   LM_TRY(lm_image_decode(image, bytes->data, bytes->size, path, true));
@@ -349,7 +375,7 @@ static bool read_cached(const char *path, lm_decoded *d)
 {
   lm_bytes bytes = {0};
   lm_image mask = {0};
-  bool ok = load_grey(path, &bytes, &mask) == LM_OK && mask.height == d->height &&
+  bool ok = lm_samples_load_grey(path, &bytes, &mask) == LM_OK && mask.height == d->height &&
             mask.width == d->width;
   lm_bytes_free(&bytes);
   if (ok) d->vessel_mask = mask.pixels;
@@ -378,7 +404,7 @@ static lm_status decode_file(lm_samples *s, const lm_item *item, lm_decoded *d)
 {
   lm_bytes bytes = {0};
   lm_image image = {0};
-  lm_status status = load_grey(item->image, &bytes, &image);
+  lm_status status = lm_samples_load_grey(item->image, &bytes, &image);
   if (status == LM_OK) {
     d->height = image.height;
     d->width = image.width;
@@ -415,6 +441,7 @@ static lm_status decode_phantom(const lm_samples *s, const lm_item *item, lm_dec
   int64_t side = s->options.phantom.size;
   d->height = d->width = side;
   LM_TRY(lm_calloc(&d->image, (size_t)(side * side), 1));
+  if (s->options.rated) return LM_OK; /* made with its references */
   LM_TRY(lm_calloc(&d->mask, (size_t)(side * side), 1));
   LM_TRY(lm_phantom_render(&s->options.phantom, s->options.phantom_seed, (uint64_t)item->number,
                            d->image, d->mask, NULL));
@@ -429,6 +456,7 @@ lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out)
   lm_status status = item->pack    ? decode_packed(s, item, d)
                      : item->image ? decode_file(s, item, d)
                                    : decode_phantom(s, item, d);
+  if (status == LM_OK && s->options.rated) status = lm_rated_decode(s, item, d);
   if (status == LM_OK) *out = d;
   else lm_decoded_free(d);
   return status;
@@ -438,6 +466,8 @@ lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out)
 static bool keep(lm_samples *s, lm_item *item, lm_decoded *d)
 {
   int planes = 1 + (d->mask != NULL) + (d->vessel_mask != NULL);
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) planes += d->reference[k] != NULL;
+  for (int k = 0; k <= LM_LOADER_REFERENCES; k++) planes += d->vesselness[k] != NULL;
   size_t bytes = (size_t)(d->height * d->width * planes);
   size_t before = __atomic_fetch_add(&s->kept, bytes, __ATOMIC_RELAXED);
   lm_decoded *nothing = NULL;
@@ -468,6 +498,13 @@ static void store_image(const lm_loader_options *o, const uint8_t *from, const l
   }
 }
 
+static void store_share(int64_t n, const uint8_t *from, bool flip, float *to)
+{
+  for (int64_t y = 0; y < n; y++)
+    for (int64_t x = 0; x < n; x++)
+      to[y * n + x] = (float)from[y * n + (flip ? n - 1 - x : x)] / 255.0f;
+}
+
 static void store_mask(int64_t n, const uint8_t *from, bool flip, bool classes, float *to)
 {
   for (int64_t y = 0; y < n; y++)
@@ -490,35 +527,83 @@ static lm_status cut_plane(const lm_loader_options *o, const lm_picture *p, cons
   return LM_OK;
 }
 
+/* What is done to all planes of a sample alike. */
+typedef struct cutting {
+  int64_t box[4];
+  bool flip;
+  lm_change change;
+} cutting;
+
 /* The crop and the flip of a sample come from one stream, the rest of the augmentation from
  * another. */
-static lm_status cut(const lm_samples *s, const lm_decoded *d, uint64_t sample,
-                     lm_scratch *scratch, float *image, float *mask, float *vessel_mask)
+static lm_status draw_cutting(const lm_loader_options *o, const lm_decoded *d, uint64_t sample,
+                              cutting *c)
 {
-  const lm_loader_options *o = &s->options;
   lm_rng rng = lm_rng_make(o->seed, lm_mix(lm_hash_name("augment"), sample));
   lm_rng other = lm_rng_make(o->seed, lm_mix(lm_hash_name("augment more"), sample));
-  int64_t n = o->size, box[4] = {0, 0, d->height, d->width};
-  if (o->crop) LM_TRY(lm_rrc_params(&rng, d->height, d->width, o->scale, o->ratio, box));
-  bool flip = lm_rng_uniform(&rng) < o->flip;
-  lm_change change = lm_augment_draw(&o->augment, &other, n);
-  lm_picture p = {d->image, d->height, d->width, 1, d->width};
-  const uint8_t *plane;
-  LM_TRY(cut_plane(o, &p, box, o->filter, &change, scratch, scratch->image, &plane));
-  store_image(o, plane, &change, flip, image);
-  const uint8_t *from[2] = {d->mask, d->vessel_mask};
-  float *to[2] = {mask, vessel_mask};
-  for (int k = 0; k < 2; k++) {
-    if (!from[k] || !to[k]) continue;
-    p.data = from[k];
-    LM_TRY(cut_plane(o, &p, box, LM_FILTER_NEAREST, &change, scratch, scratch->mask, &plane));
-    store_mask(n, plane, flip, k == 0 && s->classes > 0, to[k]);
-  }
+  *c = (cutting){.box = {0, 0, d->height, d->width}};
+  if (o->crop) LM_TRY(lm_rrc_params(&rng, d->height, d->width, o->scale, o->ratio, c->box));
+  c->flip = lm_rng_uniform(&rng) < o->flip;
+  c->change = lm_augment_draw(&o->augment, &other, o->size);
   return LM_OK;
 }
 
+/* The channels of one picture: grey, and its vesselness where there is one. */
+static lm_status cut_image(const lm_loader_options *o, const lm_decoded *d, const cutting *c,
+                           const uint8_t *grey, const uint8_t *vesselness,
+                           lm_scratch *scratch, float *to)
+{
+  const uint8_t *plane;
+  lm_picture p = {grey, d->height, d->width, 1, d->width};
+  LM_TRY(cut_plane(o, &p, c->box, o->filter, &c->change, scratch, scratch->image, &plane));
+  store_image(o, plane, &c->change, c->flip, to);
+  if (!vesselness) return LM_OK;
+  p.data = vesselness;
+  LM_TRY(cut_plane(o, &p, c->box, LM_FILTER_BILINEAR, &c->change, scratch, scratch->image,
+                   &plane));
+  store_share(o->size, plane, c->flip, to + o->channels * o->size * o->size);
+  return LM_OK;
+}
+
+static lm_status cut_references(const lm_samples *s, const lm_decoded *d, const cutting *c,
+                                lm_scratch *scratch, const lm_sample *out)
+{
+  const lm_loader_options *o = &s->options;
+  size_t planes = (size_t)(o->channels + o->vesselness);
+  for (int k = 0; k < LM_LOADER_REFERENCES; k++) {
+    *out->has[k] = d->reference[k] ? 1.0f : 0.0f;
+    if (d->reference[k])
+      LM_TRY(cut_image(o, d, c, d->reference[k], d->vesselness[1 + k], scratch,
+                       out->reference[k]));
+    else
+      memset(out->reference[k], 0, planes * (size_t)(o->size * o->size) * sizeof(float));
+  }
+  if (o->metrics > 0) memcpy(out->scores, d->score, (size_t)o->metrics * sizeof(float));
+  return LM_OK;
+}
+
+static lm_status cut(const lm_samples *s, const lm_decoded *d, uint64_t sample,
+                     lm_scratch *scratch, const lm_sample *out)
+{
+  const lm_loader_options *o = &s->options;
+  cutting c;
+  LM_TRY(draw_cutting(o, d, sample, &c));
+  LM_TRY(cut_image(o, d, &c, d->image, d->vesselness[0], scratch, out->image));
+  lm_picture p = {NULL, d->height, d->width, 1, d->width};
+  const uint8_t *plane, *from[2] = {d->mask, d->vessel_mask};
+  float *to[2] = {out->mask, out->vessel_mask};
+  for (int k = 0; k < 2; k++) {
+    if (!from[k] || !to[k]) continue;
+    p.data = from[k];
+    LM_TRY(cut_plane(o, &p, c.box, LM_FILTER_NEAREST, &c.change, scratch, scratch->mask,
+                     &plane));
+    store_mask(o->size, plane, c.flip, k == 0 && s->classes > 0, to[k]);
+  }
+  return o->rated ? cut_references(s, d, &c, scratch, out) : LM_OK;
+}
+
 lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *scratch,
-                          float *image, float *mask, float *vessel_mask)
+                          const lm_sample *out)
 {
   size_t area = (size_t)(s->options.size * s->options.size);
   if (!scratch->image) LM_TRY(lm_calloc(&scratch->image, area, 1));
@@ -531,8 +616,7 @@ lm_status lm_samples_make(lm_samples *s, int64_t i, int64_t epoch, lm_scratch *s
     LM_TRY(lm_samples_decode(s, i, &d));
     kept = keep(s, item, d);
   }
-  lm_status status = cut(s, d, lm_mix((uint64_t)epoch, (uint64_t)i), scratch, image, mask,
-                         vessel_mask);
+  lm_status status = cut(s, d, lm_mix((uint64_t)epoch, (uint64_t)i), scratch, out);
   if (status != LM_OK && item->image) lm_error_prefix("%s", item->image);
   if (!kept) lm_decoded_free(d);
   return status;

@@ -4,6 +4,7 @@
 #ifndef LUMEN_IO_SAMPLES_H
 #define LUMEN_IO_SAMPLES_H
 
+#include "io/imagefile.h"
 #include "io/loader.h"
 #include "io/pack.h"
 
@@ -16,6 +17,8 @@ typedef struct lm_annotated {
 
 typedef struct lm_item {
   char *image, *mask;  /* paths, or pack and name; NULL for phantoms */
+  char *reference[LM_LOADER_REFERENCES]; /* paths of a rated image's, or NULL */
+  float *score;        /* of a rated image: as many as the loader has metrics, or NULL */
   lm_pack *pack;       /* that it is an entry of, or NULL */
   lm_annotated *from;  /* where its mask comes from, or NULL */
   int64_t number;      /* of the phantom; of the image in its COCO file, in its pack */
@@ -37,6 +40,13 @@ typedef struct lm_samples {
   char name[64];
 } lm_samples;
 
+/* Where a sample goes; what is not wanted is NULL. */
+typedef struct lm_sample {
+  float *image;            /* [channels (one more with vesselness), size, size] */
+  float *mask, *vessel_mask; /* [size, size] */
+  float *reference[LM_LOADER_REFERENCES], *has[LM_LOADER_REFERENCES], *scores;
+} lm_sample;
+
 /* A worker's buffers. */
 typedef struct lm_scratch {
   uint8_t *image, *mask, *moved; /* [size, size] */
@@ -46,6 +56,9 @@ lm_status lm_samples_init(lm_samples *s, const lm_loader_options *options);
 void lm_samples_free(lm_samples *s);
 void lm_scratch_free(lm_scratch *scratch);
 lm_status lm_samples_add(lm_samples *s, const char *image, const char *mask);
+lm_status lm_samples_add_rated(lm_samples *s, const char *image,
+                               const char *const reference[LM_LOADER_REFERENCES],
+                               const float *score);
 /* The samples of a loader. */
 lm_samples *lm_loader_samples(lm_loader *l);
 /* `coco` is the samples' from here on, also after an error; value is copied. */
@@ -61,8 +74,13 @@ lm_status lm_samples_read(const lm_samples *s, int64_t i, lm_bytes *out);
 
 /* Item i as it is. */
 lm_status lm_samples_decode(lm_samples *s, int64_t i, lm_decoded **out);
-/* Fill image [channels, size, size], and mask, vessel_mask [size, size] unless NULL. */
+/* A training sample of item i. */
 lm_status lm_samples_make(lm_samples *s, int64_t item, int64_t epoch, lm_scratch *scratch,
-                          float *image, float *mask, float *vessel_mask);
+                          const lm_sample *out);
+
+/* The planes of the image and its references in a loader of rated images (rated.c). */
+lm_status lm_rated_decode(const lm_samples *s, const lm_item *item, lm_decoded *d);
+/* A grey picture from a file, 8 bits, the file's bytes into `bytes` (the caller frees it). */
+lm_status lm_samples_load_grey(const char *path, lm_bytes *bytes, lm_image *image);
 
 #endif

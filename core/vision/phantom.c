@@ -14,31 +14,11 @@
 
 enum { REFERENCE_SIZE = 256, ATTEMPTS = 12 };
 
-typedef struct curve {
-  lm_phantom_node *nodes;
-  int64_t count;
-} curve;
-
-/* Everything drawn once per frame that is no image. */
-typedef struct exposure {
-  float iodine;        /* density per field unit of lumen */
-  float grey, spread;  /* mean grey, standard deviation of the background's density */
-  float blur;          /* point spread, field units */
-  float sharpen, halo; /* strength and reach (field units) of edge enhancement */
-  float noise;         /* noise in grey levels at grey 100 and 300 pixels */
-  float grain;         /* correlation length of the noise, pixels */
-  int collimator;      /* 0 none, 1 blades, 2 round */
-  float left, right, top, bottom, soft, turn; /* blades: margins, edge width, rotation */
-  float cx, cy, radius;                       /* round image intensifier */
-  float shade; /* grey behind the collimator / grey in the field */
-  float vignette;
-} exposure;
-
 typedef struct box {
   int64_t x0, x1, y0, y1; /* pixels, inclusive; empty when x1 < x0 */
 } box;
 
-static void draw_collimator(exposure *e, bool hard, lm_rng *r)
+static void draw_collimator(lm_phantom_exposure *e, bool hard, lm_rng *r)
 {
   double kind = lm_rng_uniform(r);
   e->collimator = kind < (hard ? 0.35 : 0.5) ? 0 : kind < (hard ? 0.65 : 0.8) ? 1 : 2;
@@ -57,7 +37,7 @@ static void draw_collimator(exposure *e, bool hard, lm_rng *r)
                                         : lm_rng_range(r, 0.12, 0.6));
 }
 
-static void draw_exposure(exposure *e, bool hard, lm_rng *r)
+void lm_phantom_exposure_draw(lm_phantom_exposure *e, bool hard, lm_rng *r)
 {
   memset(e, 0, sizeof *e);
   e->iodine = (float)(hard ? lm_rng_range(r, 7, 18) : lm_rng_range(r, 7, 15));
@@ -74,7 +54,7 @@ static void draw_exposure(exposure *e, bool hard, lm_rng *r)
 }
 
 /* How wide a vessel's profile gets on the detector, field units. */
-static float detector_width(const exposure *e, int64_t n)
+static float detector_width(const lm_phantom_exposure *e, int64_t n)
 {
   float pixel = 0.8f / (float)n;
   return sqrtf(e->blur * e->blur + pixel * pixel);
@@ -82,7 +62,8 @@ static float detector_width(const exposure *e, int64_t n)
 
 /* Whether a reader would mark this node: its density after blurring is above the noise.
  */
-static bool node_visible(const lm_phantom_node *v, const exposure *e, float width)
+static bool node_visible(const lm_phantom_node *v, const lm_phantom_exposure *e,
+                         float width)
 {
   float density = e->iodine * v->iodine * v->stretch * 2 * v->r * v->r / (v->r + width);
   return density > 0.028f;
@@ -103,8 +84,8 @@ static box segment_box(const lm_phantom_node *a, const lm_phantom_node *b, float
   return out;
 }
 
-static void mark_mask(const lm_phantom_tree *tree, const exposure *e, uint8_t *mask,
-                      int64_t n)
+static void mark_mask(const lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                      uint8_t *mask, int64_t n)
 {
   float width = detector_width(e, n), f = (float)n;
   memset(mask, 0, (size_t)(n * n));
@@ -160,10 +141,9 @@ static void draw_segment(const lm_phantom_node *a, const lm_phantom_node *b, flo
   }
 }
 
-/* Path length through all lumina, field units. Near its origin a branch lies inside its
- * parent and the larger of the two counts; further on, crossing vessels add up. `near`
- * and `far` are work space, all zero before and after. */
-static void draw_tree(const lm_phantom_tree *tree, float *total, float *near, float *far,
+/* Near its origin a branch lies inside its parent and the larger of the two counts;
+ * further on, crossing vessels add up. */
+void lm_phantom_lumen(const lm_phantom_tree *tree, float *total, float *near, float *far,
                       int64_t n)
 {
   for (int64_t k = 0; k < tree->branch_count; k++) {
@@ -210,8 +190,8 @@ static void draw_curve(const lm_phantom_node *nodes, float hollow, float *paths,
 }
 
 /* The guiding catheter comes down the aorta from above, turns and ends in the ostium. */
-static void draw_catheter(const lm_phantom_tree *tree, const exposure *e, lm_rng *r,
-                          float *density, int64_t n)
+static void draw_catheter(const lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                          lm_rng *r, float *density, int64_t n)
 {
   lm_phantom_node nodes[CURVE_NODES];
   const lm_phantom_node *o = &tree->nodes[0], *ahead = &tree->nodes[5];
@@ -252,7 +232,7 @@ static void draw_wire(lm_rng *r, float *density, int64_t n)
 }
 
 /* Share of the exposure that reaches (x, y), field units. */
-static float collimation(const exposure *e, float x, float y)
+static float collimation(const lm_phantom_exposure *e, float x, float y)
 {
   float dx = x - 0.5f, dy = y - 0.5f, open = 1;
   if (e->collimator == 1) {
@@ -280,8 +260,7 @@ static void pad_row(const float *in, int64_t n, int64_t reach, float *row)
   }
 }
 
-/* Gaussian blur in place, sigma in pixels, edges repeated. */
-static void blur(float *a, float *work, int64_t n, float sigma)
+void lm_phantom_blur(float *a, float *work, int64_t n, float sigma)
 {
   float w[BLUR_REACH + 1], padded[LM_PHANTOM_SIZE_MAX + 2 * BLUR_REACH];
   float sum = 0, *row = padded + BLUR_REACH;
@@ -325,20 +304,15 @@ static void draw_noise(float *noise, float *work, int64_t n, float grain, lm_rng
       if (i + k + 1 < n * n) noise[i + k + 1] = m * sinf(a);
     }
   }
-  blur(noise, work, n, grain);
+  lm_phantom_blur(noise, work, n, grain);
   double square = 0;
   for (int64_t i = 0; i < n * n; i++) square += (double)noise[i] * noise[i];
   float scale = (float)(1 / sqrt(square / (double)(n * n) + 1e-12));
   for (int64_t i = 0; i < n * n; i++) noise[i] *= scale;
 }
 
-typedef struct planes {
-  float *background, *devices, *lumen, *light, *frame, *noise, *work;
-} planes;
-
-/* From densities to an 8-bit frame; with_vessels false gives the pre-contrast frame. */
-static void expose(const exposure *e, const planes *p, int64_t n, bool with_vessels,
-                   lm_rng *r, uint8_t *out)
+void lm_phantom_expose(const lm_phantom_exposure *e, const lm_phantom_planes *p,
+                       int64_t n, bool with_vessels, lm_rng *r, uint8_t *out)
 {
   float f = (float)n, iodine = with_vessels ? e->iodine : 0;
   for (int64_t i = 0; i < n * n; i++) {
@@ -346,7 +320,7 @@ static void expose(const exposure *e, const planes *p, int64_t n, bool with_vess
     p->frame[i] = e->grey * expf(-d) * (e->shade + (1 - e->shade) * p->light[i]);
   }
   float pixel = f * e->blur;
-  blur(p->frame, p->work, n, sqrtf(pixel * pixel + 0.12f));
+  lm_phantom_blur(p->frame, p->work, n, sqrtf(pixel * pixel + 0.12f));
   draw_noise(p->noise, p->work, n, e->grain, r);
   float strength = e->noise * sqrtf(f / 300);
   for (int64_t i = 0; i < n * n; i++) {
@@ -356,7 +330,7 @@ static void expose(const exposure *e, const planes *p, int64_t n, bool with_vess
   }
   if (e->sharpen > 0) {
     memcpy(p->frame, p->noise, (size_t)(n * n) * sizeof *p->frame);
-    blur(p->frame, p->work, n, fmaxf(e->halo * f, 0.5f));
+    lm_phantom_blur(p->frame, p->work, n, fmaxf(e->halo * f, 0.5f));
     for (int64_t i = 0; i < n * n; i++) {
       p->noise[i] += e->sharpen * (p->noise[i] - p->frame[i]);
     }
@@ -368,9 +342,8 @@ static void expose(const exposure *e, const planes *p, int64_t n, bool with_vess
   }
 }
 
-/* Draw trees until one covers a usual share of the frame. */
-static lm_status choose_tree(lm_phantom_tree *tree, const exposure *e, bool hard,
-                             uint64_t seed, uint64_t index)
+lm_status lm_phantom_tree_choose(lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                                 bool hard, uint64_t seed, uint64_t index)
 {
   enum { PIXELS = REFERENCE_SIZE * REFERENCE_SIZE };
   uint8_t *mask;
@@ -389,38 +362,45 @@ done:
   return status;
 }
 
-static void draw_devices(const lm_phantom_tree *tree, const exposure *e, bool hard,
-                         lm_rng *r, float *density, int64_t n)
+void lm_phantom_devices(const lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                        bool hard, lm_rng *r, float *density, int64_t n)
 {
   draw_catheter(tree, e, r, density, n);
   if (lm_rng_uniform(r) < (hard ? 0.4 : 0.2)) draw_wire(r, density, n);
 }
 
+void lm_phantom_light(const lm_phantom_exposure *e, float *light, int64_t n)
+{
+  for (int64_t i = 0; i < n * n; i++) {
+    float x = ((float)(i % n) + 0.5f) / (float)n, y = ((float)(i / n) + 0.5f) / (float)n;
+    light[i] = collimation(e, x, y);
+  }
+}
+
 static lm_status render(const lm_phantom_options *o, uint64_t seed, uint64_t index,
-                        lm_phantom_tree *tree, const planes *p, uint8_t *image,
+                        lm_phantom_tree *tree, const lm_phantom_planes *p, uint8_t *image,
                         uint8_t *mask, uint8_t *pre_contrast)
 {
   int64_t n = o->size;
-  exposure e;
+  lm_phantom_exposure e;
   lm_rng rng = lm_phantom_rng(seed, index, "phantom.exposure", 0);
-  draw_exposure(&e, o->hard, &rng);
-  LM_TRY(choose_tree(tree, &e, o->hard, seed, index));
+  lm_phantom_exposure_draw(&e, o->hard, &rng);
+  LM_TRY(lm_phantom_tree_choose(tree, &e, o->hard, seed, index));
   mark_mask(tree, &e, mask, n);
-  draw_tree(tree, p->lumen, p->frame, p->noise, n);
+  lm_phantom_lumen(tree, p->lumen, p->frame, p->noise, n);
   rng = lm_phantom_rng(seed, index, "phantom.devices", 0);
-  draw_devices(tree, &e, o->hard, &rng, p->devices, n);
+  lm_phantom_devices(tree, &e, o->hard, &rng, p->devices, n);
   rng = lm_phantom_rng(seed, index, "phantom.background", 0);
   LM_TRY(lm_phantom_background(p->background, n, &tree->view, &rng, o->hard));
+  lm_phantom_light(&e, p->light, n);
   for (int64_t i = 0; i < n * n; i++) {
-    float x = ((float)(i % n) + 0.5f) / (float)n, y = ((float)(i / n) + 0.5f) / (float)n;
-    p->light[i] = collimation(&e, x, y);
     if (p->light[i] < 0.5f) mask[i] = 0;
   }
   rng = lm_phantom_rng(seed, index, "phantom.noise", 0);
-  expose(&e, p, n, true, &rng, image);
+  lm_phantom_expose(&e, p, n, true, &rng, image);
   if (pre_contrast) {
     rng = lm_phantom_rng(seed, index, "phantom.noise", 1);
-    expose(&e, p, n, false, &rng, pre_contrast);
+    lm_phantom_expose(&e, p, n, false, &rng, pre_contrast);
   }
   return LM_OK;
 }
@@ -447,8 +427,8 @@ lm_status lm_phantom_render(const lm_phantom_options *options, uint64_t seed,
   lm_status status = lm_calloc(&all, (size_t)(7 * n * n), sizeof *all);
   if (status == LM_OK) {
     int64_t a = n * n;
-    planes p = {all,         all + a,     all + 2 * a, all + 3 * a,
-                all + 4 * a, all + 5 * a, all + 6 * a};
+    lm_phantom_planes p = {all,         all + a,     all + 2 * a, all + 3 * a,
+                           all + 4 * a, all + 5 * a, all + 6 * a};
     status = render(options, seed, index, tree, &p, image, mask, pre_contrast);
   }
   free(all);

@@ -21,6 +21,7 @@ typedef struct lm_phantom_node {
 
 typedef struct lm_phantom_branch {
   int64_t first, count; /* nodes of this branch */
+  int64_t parent;       /* branch it leaves; -1: none */
   float parent_r;       /* radius of the vessel it leaves, field units; 0: none */
 } lm_phantom_branch;
 
@@ -40,6 +41,26 @@ typedef struct lm_phantom_tree {
   lm_phantom_branch branches[LM_PHANTOM_BRANCHES];
   lm_phantom_node nodes[LM_PHANTOM_NODES];
 } lm_phantom_tree;
+
+/* Everything drawn once per frame that is no image. */
+typedef struct lm_phantom_exposure {
+  float iodine;        /* density per field unit of lumen */
+  float grey, spread;  /* mean grey, standard deviation of the background's density */
+  float blur;          /* point spread, field units */
+  float sharpen, halo; /* strength and reach (field units) of edge enhancement */
+  float noise;         /* noise in grey levels at grey 100 and 300 pixels */
+  float grain;         /* correlation length of the noise, pixels */
+  int collimator;      /* 0 none, 1 blades, 2 round */
+  float left, right, top, bottom, soft, turn; /* blades: margins, edge width, rotation */
+  float cx, cy, radius;                       /* round image intensifier */
+  float shade; /* grey behind the collimator / grey in the field */
+  float vignette;
+} lm_phantom_exposure;
+
+/* What a frame of [n, n] is made of, and work space. */
+typedef struct lm_phantom_planes {
+  float *background, *devices, *lumen, *light, *frame, *noise, *work;
+} lm_phantom_planes;
 
 /* 0 below `low`, 1 above `high`, smooth between. */
 static inline float lm_phantom_step(float low, float high, float x)
@@ -63,5 +84,30 @@ lm_status lm_phantom_tree_grow(lm_phantom_tree *tree, lm_rng *rng, bool hard);
  * ribs), mean 0, standard deviation 1, less where there is little anatomy. */
 lm_status lm_phantom_background(float *density, int64_t size, const lm_phantom_view *view,
                                 lm_rng *rng, bool hard);
+
+void lm_phantom_exposure_draw(lm_phantom_exposure *e, bool hard, lm_rng *r);
+
+/* Draw trees until one covers a usual share of the frame. */
+lm_status lm_phantom_tree_choose(lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                                 bool hard, uint64_t seed, uint64_t index);
+
+/* Path length through all lumina, field units, into total [n, n]. `near` and `far` are
+ * work space; all three are zero before, and the latter two after. */
+void lm_phantom_lumen(const lm_phantom_tree *tree, float *total, float *near, float *far,
+                      int64_t n);
+
+/* Adds the density of the catheter and, now and then, a wire. */
+void lm_phantom_devices(const lm_phantom_tree *tree, const lm_phantom_exposure *e,
+                        bool hard, lm_rng *r, float *density, int64_t n);
+
+/* Share of the exposure that reaches each pixel. */
+void lm_phantom_light(const lm_phantom_exposure *e, float *light, int64_t n);
+
+/* Gaussian blur in place, sigma in pixels, edges repeated. */
+void lm_phantom_blur(float *a, float *work, int64_t n, float sigma);
+
+/* From densities to an 8-bit frame; with_vessels false gives the pre-contrast frame. */
+void lm_phantom_expose(const lm_phantom_exposure *e, const lm_phantom_planes *p,
+                       int64_t n, bool with_vessels, lm_rng *r, uint8_t *out);
 
 #endif

@@ -177,7 +177,8 @@ static int64_t add_branch(grower *g, const branch_plan *b, place start)
   if (tree->node_count + count > LM_PHANTOM_NODES) return -1;
   int64_t index = tree->branch_count++;
   lm_phantom_branch *branch = &tree->branches[index];
-  *branch = (lm_phantom_branch){tree->node_count, count, from ? (float)from->r : 0};
+  *branch = (lm_phantom_branch){tree->node_count, count, b->parent,
+                                 from ? (float)from->r : 0};
   tree->node_count += count;
   node3 *n = &g->nodes[branch->first];
   for (int64_t i = 0; i < count; i++) {

@@ -103,3 +103,25 @@ lm_status lm_vessel_mask(const uint8_t *image, int64_t height, int64_t width,
   }
   return lm_region_grow(mask, height, width, seed / width, seed % width, 4, mask);
 }
+
+lm_status lm_vesselness(const uint8_t *image, int64_t height, int64_t width, uint8_t *out)
+{
+  enum { SCALES = 3 };
+  static const double share[SCALES] = {0.006, 0.010, 0.015}; /* of the shorter side */
+  const double strong = 0.12;
+  LM_TRY(lm_plane_check("vesselness", height, width));
+  int64_t n = height * width;
+  if (n == 0) return LM_OK;
+  double sigmas[SCALES], density[256], *plane;
+  for (int k = 0; k < SCALES; k++)
+    sigmas[k] = fmin(fmax(share[k] * (double)lm_min64(height, width), 0.5 + 0.25 * k),
+                     LM_RIDGE_SIGMA_MAX);
+  for (int v = 0; v < 256; v++) density[v] = log((v + 12.0) / 255);
+  LM_TRY(lm_calloc(&plane, (size_t)(2 * n), sizeof *plane));
+  for (int64_t i = 0; i < n; i++) plane[i] = density[image[i]];
+  lm_status status = lm_sato(plane, height, width, sigmas, SCALES, true, plane + n);
+  for (int64_t i = 0; status == LM_OK && i < n; i++)
+    out[i] = (uint8_t)(255 * fmin(plane[n + i] / strong, 1) + 0.5);
+  free(plane);
+  return status;
+}

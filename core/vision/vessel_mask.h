@@ -30,4 +30,9 @@ lm_status lm_vessel_mask(const uint8_t *image, int64_t height, int64_t width,
                          const lm_vessel_options *options, uint8_t *mask,
                          uint8_t *response);
 
+/* How much each pixel of an 8-bit grey image looks like a vessel: Sato's filter on the optical
+ * density, so that exposure and gain drop out, 0 to 255 for 0 to a strong vessel. image, out:
+ * [height, width]. One thread. Errors: a size out of range. */
+lm_status lm_vesselness(const uint8_t *image, int64_t height, int64_t width, uint8_t *out);
+
 #endif

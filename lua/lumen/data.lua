@@ -12,7 +12,7 @@ local pack = require "lumen.pack"
 local path = require "lumen.path"
 local recipe = require "lumen.recipe"
 
-local data = { loader = core.data.loader, count = dataset.count }
+local data = { loader = core.data.loader, count = dataset.count, rated = require "lumen.rated" }
 
 -- What a COCO file says, checked as a whole: images, annotations (counts), unannotated (images
 -- without any), repeated_ids, and categories, a list of { id, name, annotations, images }.
