@@ -6,7 +6,7 @@ root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
 build=${1:-$root/build}
 [ $# -eq 0 ] || shift
 
-packages="gcc libc6-dev cmake ninja-build pkg-config lua5.4 liblua5.4-dev lua-unit
+packages="gcc g++ libc6-dev cmake ninja-build pkg-config lua5.4 liblua5.4-dev lua-unit
 libopenblas-openmp-dev libstb-dev libcjson-dev libzip-dev libedit-dev"
 missing=
 for package in $packages; do

@@ -4,7 +4,8 @@
 --
 -- Each row of helper.op is run: forward in f64 against `ref`; f32 and bf16 against f64;
 -- on transposed and on sliced inputs; gradients against finite differences in f64, with the
--- result used twice; f32 gradients against f64 ones; twice for the same bits.
+-- result used twice; f32 gradients against f64 ones; twice for the same bits. With
+-- LUMEN_TEST_DEVICE=shim (or cuda) the same rows are run there and on the CPU, and compared.
 local lu = require "luaunit"
 local lumen = require "lumen"
 
@@ -295,8 +296,129 @@ local function check_gradient_f32(name, row)
   end
 end
 
+-- ---- the same on another device ------------------------------------------------------------
+
+helper.device = os.getenv "LUMEN_TEST_DEVICE" -- nil: the CPU
+
+local function to_device(args)
+  return map_tensors(args, function(x) return x:detach():to(helper.device) end)
+end
+
+-- Runs fn. An operation without a kernel there (or without one for its gradient) is skipped by
+-- name. Returns false when only the dtype is not for that device.
+local function unless_missing(fn)
+  local ok, message = pcall(fn)
+  if ok then return true end
+  message = tostring(message)
+  if message:find("there is no kernel for f64", 1, true) then return false end
+  if message:find("there is no kernel for " .. helper.device, 1, true) then
+    lu.skip(message:match("^[^\n]*"))
+  end
+  error(message, 0)
+end
+
+local function seeded_call(name, args, row)
+  lumen.seed(5)
+  return call(name, args, row)
+end
+
+-- The call on both, for one dtype; `change` (or nil) gives the device's inputs another layout.
+local function compare_devices(name, row, dtype, change)
+  local tol = row.tol and row.tol[dtype] or tolerance[dtype]
+  local expected = seeded_call(name, inputs_of(row, dtype), row)
+  local function there()
+    local args = to_device(inputs_of(row, dtype))
+    return seeded_call(name, change and map_tensors(args, change) or args, row)
+  end
+  return unless_missing(function()
+    local got, again = there(), there()
+    lu.assertEquals(got.n, expected.n)
+    for k = 1, got.n do
+      if is_tensor(got[k]) then
+        local what = ("%s %s output %d"):format(name, dtype, k)
+        lu.assertStrContains(got[k].device, helper.device, what)
+        lu.assertEquals(got[k].dtype, expected[k].dtype, what)
+        helper.assert_close(got[k]:to("cpu"), expected[k], tol, what)
+        helper.assert_equal(got[k]:to("cpu"), again[k]:to("cpu"), what .. ": twice")
+      end
+    end
+  end)
+end
+
+local function device_forward(name, row)
+  for _, dtype in ipairs { "f32", "bf16", "f64" } do
+    if not (dtype == "bf16" and row.bf16 == false) then compare_devices(name, row, dtype) end
+  end
+end
+
+local function sliced_there(x) -- without cat, which has a kernel of its own
+  if x.ndim == 0 or x:numel() == 0 then return x end
+  local shape, n = x.shape, x.shape[x.ndim]
+  shape[x.ndim] = 3 * n
+  local wide = lumen.zeros(shape, { dtype = x.dtype, device = x.device })
+  return wide:slice(x.ndim, n + 1, 2 * n):copy_(x)
+end
+
+local function device_layouts(name, row)
+  if by_name[name].inplace or row.layouts == false then return end
+  compare_devices(name, row, "f32", transposed)
+  compare_devices(name, row, "f32", sliced_there)
+end
+
+-- Gradients of the sum of out^2 + out, computed by handing 2 out + 1 to backward.
+local function gradients_there(name, row, device)
+  local leaves = {}
+  local args = map_tensors(inputs_of(row, "f32"), function(x)
+    local constant = row.constant and row.constant[#leaves + 1]
+    local leaf = x.dtype == "f32" and not constant
+    x = x:detach():to(device)
+    if leaf then
+      x.requires_grad = true
+      leaves[#leaves + 1] = x
+    end
+    return x
+  end)
+  local out = seeded_call(name, args, row)
+  for k = 1, out.n do
+    if out[k].requires_grad then
+      local g = (out[k]:detach():to("cpu") * 2 + 1):to(device)
+      out[k]:backward(g, { keep = true })
+    end
+  end
+  return leaves
+end
+
+local function device_gradient(name, row)
+  if not by_name[name].differentiable or row.grad == false then return end
+  local expected = gradients_there(name, row, "cpu")
+  unless_missing(function()
+    local got = gradients_there(name, row, helper.device)
+    for i, x in ipairs(expected) do
+      local what = ("%s: gradient %d"):format(name, i)
+      lu.assertEquals(got[i].grad ~= nil, x.grad ~= nil, what)
+      if x.grad then
+        helper.assert_close(got[i].grad:to("cpu"), x.grad,
+          row.tol and row.tol.grad_f32 or 1e-4, what)
+      end
+    end
+  end)
+end
+
 local checks = { { "forward", check_forward }, { "layouts", check_layouts },
                  { "gradient", check_gradient }, { "gradient_f32", check_gradient_f32 } }
+local function on_device(check)
+  return function(name, row)
+    if not (by_name[name].cuda or by_name[name].view) then
+      lu.skip(name .. ": there is no kernel for " .. helper.device)
+    end
+    check(name, row)
+  end
+end
+
+if helper.device then
+  checks = { { "forward", on_device(device_forward) }, { "layouts", on_device(device_layouts) },
+             { "gradient", on_device(device_gradient) } }
+end
 
 -- rows: list of { args = {...}, options = {...}, ref = fn or nil, shape = or nil,
 --   grad = false, bf16 = false, layouts = false, constant = {[leaf] = true}, eps =, tol = {f64, f32, bf16, grad, grad_f32} }
@@ -316,6 +438,7 @@ end
 
 -- The call must fail with a message that contains `text`.
 function helper.error(name, row, text)
+  if helper.device then return end
   local class = _G["Test_" .. name] or {}
   _G["Test_" .. name] = class
   local n = 1
@@ -388,6 +511,12 @@ end
 -- Ends the program with the number of failures; 77 (skipped) when every test was skipped.
 function helper.run()
   if helper.listing then return end -- the completeness test only wants the rows
+  if helper.device then
+    if helper.device == "cuda" and lumen.gpus() == 0 then os.exit(77, true) end
+    for name in next, _G do -- only rows are run there
+      if name:match("^Test") and not helper.tested[name:match("^Test_(.*)")] then _G[name] = nil end
+    end
+  end
   local runner = lu.LuaUnit.new()
   local failures = runner:runSuite("--verbose")
   local r = runner.result

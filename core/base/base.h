@@ -11,6 +11,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define LM_HOSTDEV __host__ __device__ /* .cu files may call it in kernels too */
+#else
+#define LM_HOSTDEV
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum lm_status {
   LM_OK = 0,
   LM_ERR_SHAPE,       /* shapes do not fit each other */
@@ -69,5 +79,9 @@ void lm_log(lm_level level, const char *format, ...) __attribute__((format(print
 
 static inline int64_t lm_min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t lm_max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/base.h"
+
 typedef enum lm_dtype { LM_F32, LM_F64, LM_BF16, LM_I32, LM_I64, LM_U8, LM_DTYPE_COUNT } lm_dtype;
 
 typedef uint16_t lm_bf16; /* the upper half of an IEEE float */
@@ -35,7 +37,7 @@ static inline bool lm_dtype_is_float(lm_dtype d)
   return d == LM_F32 || d == LM_F64 || d == LM_BF16;
 }
 
-static inline float lm_bf16_to_f32(lm_bf16 h)
+LM_HOSTDEV static inline float lm_bf16_to_f32(lm_bf16 h)
 {
   uint32_t bits = (uint32_t)h << 16;
   float f;
@@ -44,7 +46,7 @@ static inline float lm_bf16_to_f32(lm_bf16 h)
 }
 
 /* Round to nearest even; NaN stays NaN. */
-static inline lm_bf16 lm_f32_to_bf16(float f)
+LM_HOSTDEV static inline lm_bf16 lm_f32_to_bf16(float f)
 {
   uint32_t bits;
   memcpy(&bits, &f, sizeof bits);

@@ -10,11 +10,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define LM_HOSTDEV __host__ __device__
-#else
-#define LM_HOSTDEV
-#endif
+#include "base/base.h"
 
 /* out[4] = Philox4x32-10(counter = (c0 low, c0 high, c1 low, c1 high), key). */
 LM_HOSTDEV static inline void lm_philox(uint64_t key, uint64_t c0, uint64_t c1, uint32_t out[4])

@@ -355,6 +355,8 @@ void lm_push_op(lua_State *L, const lm_op *op)
 /* core.ops: list of {name=, signature=, doc=, differentiable=, cuda=, random=, inplace=}. */
 static void describe_op(lua_State *L, const lm_op *op)
 {
+  lm_kernel kernel[LM_DEVICE_KINDS];
+  lm_op_kernels(op, kernel);
   lua_newtable(L);
   lua_pushstring(L, op->name);
   lua_setfield(L, -2, "name");
@@ -366,7 +368,7 @@ static void describe_op(lua_State *L, const lm_op *op)
       {"gradient", op->grad != NULL},
       {"differentiable", !(op->flags & (LM_OP_NODIFF | LM_OP_INPLACE | LM_OP_INTERNAL))},
       {"cpu", op->cpu != NULL},
-      {"cuda", op->cuda != NULL},
+      {"cuda", kernel[LM_SHIM] != NULL},
       {"view", (op->flags & LM_OP_VIEW) != 0},
       {"random", (op->flags & LM_OP_RANDOM) != 0},
       {"inplace", (op->flags & LM_OP_INPLACE) != 0},

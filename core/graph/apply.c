@@ -5,6 +5,7 @@
 
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
+#include "cuda/shim.h"
 #include "graph/op.h"
 #include "graph/profile.h"
 #include "graph/tape.h"
@@ -30,6 +31,10 @@ lm_status lm_device_get(const char *name, lm_device **out)
 {
   if (strcmp(name, "cpu") == 0) {
     *out = lm_device_cpu();
+    return LM_OK;
+  }
+  if (strcmp(name, "shim") == 0) {
+    *out = lm_shim_device();
     return LM_OK;
   }
   if (strncmp(name, "cuda", 4) == 0) return lm_cuda_device(name, out);
@@ -88,6 +93,16 @@ void lm_save_factors(lm_call *c)
 
 /* ---- running the kernel ---- */
 
+extern const lm_op lm_op_contiguous;
+
+static lm_status device_copy(lm_tensor *t, lm_tensor **out)
+{
+  bool was = lm_grad_enable(false);
+  lm_status status = lm_apply(&lm_op_contiguous, LM_IN(t), NULL, out);
+  lm_grad_enable(was);
+  return status;
+}
+
 /* A contiguous f32 or same-dtype copy of t for a CPU kernel. */
 static lm_status host_copy(const lm_tensor *t, lm_dtype dtype, lm_tensor **out)
 {
@@ -136,8 +151,8 @@ static lm_status swap_in(lm_call *c, lm_tensor **kernel_in, swaps *s)
     if (i == 0 && (c->op->flags & LM_OP_INPLACE) && pack)
       return lm_op_fail(c, LM_ERR_SHAPE, "%s must be contiguous to be written in place",
                         lm_arg_name(c, 0));
-    if (!on_cpu) return lm_op_fail(c, LM_ERR_INTERNAL, "no packing on %s", c->device->name);
-    LM_TRY(host_copy(t, widen ? LM_F32 : t->dtype, &s->in_copy[i]));
+    if (on_cpu) LM_TRY(host_copy(t, widen ? LM_F32 : t->dtype, &s->in_copy[i]));
+    else LM_TRY(device_copy(t, &s->in_copy[i]));
     kernel_in[i] = s->in_copy[i];
   }
   for (int k = 0; k < c->nout; k++) {
@@ -148,9 +163,8 @@ static lm_status swap_in(lm_call *c, lm_tensor **kernel_in, swaps *s)
   return LM_OK;
 }
 
-static lm_status run_kernel(lm_call *c)
+static lm_status run_kernel(lm_call *c, lm_kernel kernel)
 {
-  lm_status (*kernel)(lm_call *) = c->device->kind == LM_CPU ? c->op->cpu : c->op->cuda;
   if (!kernel) {
     lm_op_fail(c, LM_ERR_UNSUPPORTED, "there is no kernel for %s", c->device->name);
     return lm_hint("move the inputs with :to(\"cpu\")");
@@ -267,7 +281,7 @@ static lm_status execute(lm_call *c, const lm_value *params)
   if (c->op->flags & LM_OP_INPLACE) LM_TRY(prepare_inplace(c));
   if (needs_kernel(c)) {
     double start = lm_profile_on ? lm_time() : 0;
-    LM_TRY(run_kernel(c));
+    LM_TRY(run_kernel(c, sig->kernel[c->device->kind]));
     if (lm_profile_on) lm_profile_add(c, start);
   }
   return c->recording ? lm_tape_record(c, NULL) : LM_OK;

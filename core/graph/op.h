@@ -22,7 +22,8 @@
  *     declares outputs with lm_out / lm_out_like / lm_out_view (saved extras: lm_save);
  *   - unless LM_OP_STRIDED: makes inputs contiguous before the kernel sees them;
  *   - unless LM_OP_BF16: on the CPU runs bf16 as f32 (inputs converted, outputs converted
- *     back), so CPU kernels only know f32 and f64 (and integers where that makes sense);
+ *     back), so CPU kernels only know f32 and f64 (and integers where that makes sense). The
+ *     kernels in .cu files read and write bf16 themselves, and compute in f32;
  *   - skips the kernel when every output has zero elements;
  *   - records the call for backward when an input requires a gradient.
  * Outputs are contiguous and uninitialised when the kernel runs; write every element.
@@ -40,6 +41,10 @@
 
 #include "base/rng.h"
 #include "tensor/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define LM_MAX_ARGS 12   /* tensor arguments in a signature (a list counts once) */
 #define LM_MAX_PARAMS 12
@@ -66,6 +71,7 @@ static inline lm_value lm_str(const char *s) { return (lm_value){.given = true, 
 lm_value lm_ints(int n, const int64_t *v);
 
 typedef struct lm_call lm_call;
+typedef lm_status (*lm_kernel)(lm_call *c);
 
 enum {
   LM_OP_STRIDED = 1,  /* the kernels read any strides */
@@ -86,8 +92,7 @@ typedef struct lm_work {
 typedef struct lm_op {
   const char *name, *sig, *doc;
   lm_status (*infer)(lm_call *c);
-  lm_status (*cpu)(lm_call *c);
-  lm_status (*cuda)(lm_call *c); /* NULL: cpu only; the tests keep the list of those */
+  lm_kernel cpu; /* those of the cards stand in <family>.cu: LM_KERNEL(name) */
   lm_status (*grad)(lm_call *c, lm_tensor *const *gout, lm_tensor **gin);
   unsigned flags;
   unsigned save_in;  /* bit k: tensor argument k of the signature is needed by grad */
@@ -177,9 +182,11 @@ lm_status lm_apply_lists(const lm_op *op, lm_tensor *const *in, const int *count
 /* The table made from ops.def. */
 extern const lm_op *const lm_ops[];
 extern const int lm_ops_count;
+/* Kernels of all kinds of devices; NULL where there is none. */
+void lm_op_kernels(const lm_op *op, lm_kernel kernel[LM_DEVICE_KINDS]);
 const lm_op *lm_op_find(const char *name);
 
-/* ---- parsed signatures ---- */
+/* ---- parsed signatures, and what else is looked up once per operation ---- */
 
 typedef enum lm_param_type {
   LM_T_INT, LM_T_FLOAT, LM_T_BOOL, LM_T_STR, LM_T_INTS, LM_T_DIM, LM_T_DIMS, LM_T_INDEX,
@@ -191,6 +198,7 @@ typedef struct lm_sig {
   struct { char name[24]; bool optional, list; } arg[LM_MAX_ARGS];
   struct { char name[24]; lm_param_type type; bool required; char text[40]; lm_value value; }
       param[LM_MAX_PARAMS];
+  lm_kernel kernel[LM_DEVICE_KINDS];
 } lm_sig;
 
 /* Parsed once and kept. Fails with LM_ERR_INTERNAL on a malformed signature. */
@@ -208,5 +216,9 @@ extern lm_random lm_random_state;
 
 /* Set from a signal handler: the next lm_apply fails with LM_ERR_INTERRUPT and clears it. */
 extern volatile int lm_interrupted;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

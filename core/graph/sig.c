@@ -123,6 +123,7 @@ lm_status lm_op_sig(const lm_op *op, const lm_sig **out)
       const char *p = op->sig;
       lm_status status = parse_args(op, &p, &parsed[h]->sig);
       if (status == LM_OK) status = parse_params(op, p, &parsed[h]->sig);
+      lm_op_kernels(op, parsed[h]->sig.kernel);
       if (status != LM_OK) {
         free(parsed[h]);
         parsed[h] = NULL;

@@ -99,14 +99,14 @@ const lm_op lm_op_argmax = {
     "as largest.\n"
     "> lumen.tensor{{1, 5}, {7, 2}}:argmax()\n"
     "i64 [2] {1, 0}",
-    find_infer, argmax_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
+    find_infer, argmax_cpu, NULL, LM_OP_NODIFF, 0, 0};
 const lm_op lm_op_argmin = {
     "argmin", "x; dim: dim = -1, keepdim: bool = false",
     "Position (i64, counted from 0) of the first smallest value along dim; NaN counts "
     "as smallest.\n"
     "> lumen.tensor{{1, 5}, {7, 2}}:argmin(1)\n"
     "i64 [2] {0, 1}",
-    find_infer, argmin_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
+    find_infer, argmin_cpu, NULL, LM_OP_NODIFF, 0, 0};
 
 /* Running sums of n elements `step` apart; a negative step runs from the end. */
 #define RUNNING(name, T, A, R)                                                       \
@@ -171,7 +171,7 @@ static lm_status cumsum_backward_cpu(lm_call *c)
 const lm_op lm_op_cumsum_backward = {
     "cumsum_backward", "g; dim: dim",
     "Running sums of g along dim, from the end.",
-    cumsum_infer, cumsum_backward_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
+    cumsum_infer, cumsum_backward_cpu, NULL, LM_OP_INTERNAL, 0, 0};
 
 static lm_status cumsum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -183,4 +183,4 @@ const lm_op lm_op_cumsum = {
     "Running sums along dim; integers give i64.\n"
     "> lumen.tensor{1, 2, 3}:cumsum(1)\n"
     "f32 [3] {1, 3, 6}",
-    cumsum_infer, cumsum_cpu, NULL, cumsum_grad, 0, 0, 0};
+    cumsum_infer, cumsum_cpu, cumsum_grad, 0, 0, 0};

@@ -123,7 +123,7 @@ const lm_op lm_op_cast = {
     "smaller ones by dropping high bits. Differentiable between floats.\n"
     "> lumen.tensor{1.7, -1.7}:cast(\"i32\")\n"
     "i32 [2] {1, -1}",
-    cast_infer, cast_cpu, NULL, cast_grad, LM_OP_STRIDED | LM_OP_BF16, 0, 0};
+    cast_infer, cast_cpu, cast_grad, LM_OP_STRIDED | LM_OP_BF16, 0, 0};
 
 /* ---- in place ---- */
 
@@ -171,7 +171,7 @@ const lm_op lm_op_fill_ = {
     "Sets every element of x to value, converted as by cast.\n"
     "> lumen.zeros(2, 2):fill_(7)\n"
     "f32 [2 x 2] {7, 7, 7, 7}",
-    fill_infer, fill_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
+    fill_infer, fill_cpu, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status copy_infer(lm_call *c)
 {
@@ -191,7 +191,7 @@ const lm_op lm_op_copy_ = {
     "in memory.\n"
     "> lumen.zeros(2, 3):copy_(lumen.tensor{1, 2, 3})\n"
     "f32 [2 x 3] {1, 2, 3, 1, 2, 3}",
-    copy_infer, copy_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
+    copy_infer, copy_cpu, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 /* o = x op y, with k the call's constant; o and x are the same elements. */
 #define UPDATE(name, T, K, load, store, expr)                                        \
@@ -260,7 +260,7 @@ const lm_op lm_op_add_ = {
     "x = x + scale y; y is broadcast to x's shape.\n"
     "> lumen.ones(3):add_(lumen.tensor{1, 2, 3}, {scale = 10})\n"
     "f32 [3] {11, 21, 31}",
-    add_infer, add_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
+    add_infer, add_cpu, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
 
 static lm_status mul_cpu(lm_call *c)
 {
@@ -275,4 +275,4 @@ const lm_op lm_op_mul_ = {
     "x = x y, element by element; y is broadcast to x's shape.\n"
     "> lumen.tensor{1, 2, 3}:mul_(10)\n"
     "f32 [3] {10, 20, 30}",
-    update_infer, mul_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};
+    update_infer, mul_cpu, NULL, LM_OP_STRIDED | LM_OP_BF16 | LM_OP_INPLACE, 0, 0};

@@ -197,7 +197,7 @@ extern const lm_op lm_op_mul, lm_op_neg, lm_op_div;
 
 #define BINARY(name, doc_text, infer_fn, grad_fn, saved)                           \
   const lm_op lm_op_##name = {#name, "x, y",  doc_text,      infer_fn, name##_cpu, \
-                              NULL,  grad_fn, LM_OP_STRIDED, saved,    0};
+                              grad_fn, LM_OP_STRIDED, saved,    0};
 
 static lm_status add_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -258,7 +258,7 @@ KERNEL(div_backward)
 const lm_op lm_op_div_backward = {
     "div_backward", "g, x, y",
     "-g x / y^2: the gradient of x / y for y, before summation.",
-    backward_infer, div_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
+    backward_infer, div_backward_cpu, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 static lm_status div_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -307,7 +307,7 @@ const lm_op lm_op_pow_backward = {
     "pow_backward", "g, x, y; input: int",
     "Gradient of x^y for x (input 0) or y (input 1), before summation. 0 where y is "
     "0, and for y where x is 0 and y >= 0.",
-    backward_infer, pow_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
+    backward_infer, pow_backward_cpu, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 /* Gradients through an internal operation (g, x, y; input: int). */
 static lm_status pair_grad(lm_call *c, const lm_op *backward, bool swapped,
@@ -352,7 +352,7 @@ const lm_op lm_op_maximum_backward = {
     "maximum_backward", "g, x, y; input: int",
     "g where x (input 0) or y (input 1) is the larger one, half of it where they are "
     "equal.",
-    backward_infer, maximum_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0,
+    backward_infer, maximum_backward_cpu, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0,
     0};
 
 static lm_status maximum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -389,7 +389,6 @@ BINARY(minimum,
                               "> lumen.tensor{1, 2, 3}:" example,        \
                               compare_infer,                             \
                               name##_cpu,                                \
-                              NULL,                                      \
                               NULL,                                      \
                               LM_OP_STRIDED | LM_OP_NODIFF,              \
                               0,                                         \
@@ -444,7 +443,7 @@ static lm_status where_backward_cpu(lm_call *c)
 const lm_op lm_op_where_backward = {
     "where_backward", "condition, g; keep: bool",
     "g where the condition equals keep, else 0.",
-    where_backward_infer, where_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL,
+    where_backward_infer, where_backward_cpu, NULL, LM_OP_STRIDED | LM_OP_INTERNAL,
     0, 0};
 
 static lm_status where_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -464,7 +463,7 @@ const lm_op lm_op_where = {
     "> x = lumen.tensor{-1, 2}\n"
     "> lumen.where(x:gt(0), x, 0)\n"
     "f32 [2] {0, 2}",
-    where_infer, where_cpu, NULL, where_grad, LM_OP_STRIDED, 1, 0};
+    where_infer, where_cpu, where_grad, LM_OP_STRIDED, 1, 0};
 
 /* ---- functions of one variable ---- */
 
@@ -498,7 +497,6 @@ static lm_status flag_infer(lm_call *c)
                                          backward_infer,                         \
                                          name##_backward_cpu,                    \
                                          NULL,                                   \
-                                         NULL,                                   \
                                          LM_OP_STRIDED | LM_OP_INTERNAL,         \
                                          0,                                      \
                                          0};
@@ -522,14 +520,14 @@ static lm_status flag_infer(lm_call *c)
   GRAD_IN(name)                                                   \
   const lm_op lm_op_##name = {                                    \
       #name, "x",         doc_text,      float_infer, name##_cpu, \
-      NULL,  name##_grad, LM_OP_STRIDED, 1,           0};
+      name##_grad, LM_OP_STRIDED, 1,           0};
 #define UNARY_OUT(name, doc_text, expr32, expr64, back32, back64) \
   FLOAT_ROWS(name, expr32, expr64)                                \
   BACKWARD(name, back32, back64)                                  \
   GRAD_OUT(name)                                                  \
   const lm_op lm_op_##name = {                                    \
       #name, "x",         doc_text,      float_infer, name##_cpu, \
-      NULL,  name##_grad, LM_OP_STRIDED, 0,           1};
+      name##_grad, LM_OP_STRIDED, 0,           1};
 
 static inline double sigmoid_of(double x)
 {
@@ -623,7 +621,7 @@ UNARY_IN(erf, "Error function of x.\n"
 
 #define UNARY_ANY(name, doc_text, saved_in, saved_out)                                  \
   const lm_op lm_op_##name = {#name, "x",         doc_text,      any_infer, name##_cpu, \
-                              NULL,  name##_grad, LM_OP_STRIDED, saved_in,  saved_out};
+                              name##_grad, LM_OP_STRIDED, saved_in,  saved_out};
 
 static lm_status neg_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -659,7 +657,7 @@ UNARY_ANY(relu, "x where positive, else 0; slope 0 at 0.\n"
 
 #define STEP(name, doc_text, infer_fn)                                                  \
   const lm_op lm_op_##name = {#name,      "x",  doc_text, infer_fn,                     \
-                              name##_cpu, NULL, NULL,     LM_OP_STRIDED | LM_OP_NODIFF, \
+                              name##_cpu, NULL,     LM_OP_STRIDED | LM_OP_NODIFF, \
                               0,          0};
 
 ANY_ROWS(sign,
@@ -763,7 +761,7 @@ static lm_status clamp_backward_cpu(lm_call *c)
 const lm_op lm_op_clamp_backward = {
     "clamp_backward", "g, x; min: float, max: float",
     "g where x lies within the bounds, else 0.",
-    backward_infer, clamp_backward_cpu, NULL, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
+    backward_infer, clamp_backward_cpu, NULL, LM_OP_STRIDED | LM_OP_INTERNAL, 0, 0};
 
 static lm_status clamp_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -777,4 +775,4 @@ const lm_op lm_op_clamp = {
     "within the bounds and on them.\n"
     "> lumen.tensor{-1, 0.5, 7}:clamp({min = 0, max = 1})\n"
     "f32 [3] {0, 0.5, 1}",
-    float_infer, clamp_cpu, NULL, clamp_grad, LM_OP_STRIDED, 1, 0};
+    float_infer, clamp_cpu, clamp_grad, LM_OP_STRIDED, 1, 0};

@@ -195,7 +195,7 @@ const lm_op lm_op_adamw_step = {
     "> lumen.adamw_step({p}, {g}, {m}, {v}, {lr = 0.1, step = 1})\n"
     "> p\n"
     "f32 [2] {0.9, 1.1}",
-    adamw_infer, adamw_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
+    adamw_infer, adamw_cpu, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- sgd_step ---- */
 
@@ -254,7 +254,7 @@ const lm_op lm_op_sgd_step = {
     "> lumen.sgd_step({p}, {g}, {b}, {lr = 0.1, step = 1})\n"
     "> p\n"
     "f32 [2] {0.95, 1.05}",
-    sgd_infer, sgd_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
+    sgd_infer, sgd_cpu, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- ema_step ---- */
 
@@ -295,7 +295,7 @@ const lm_op lm_op_ema_step = {
     "> lumen.ema_step({target}, {source}, {decay = 0.9})\n"
     "> target\n"
     "f32 [2] {0.1, 0.1}",
-    ema_infer, ema_cpu, NULL, NULL, STEP_FLAGS, 0, 0, step_work};
+    ema_infer, ema_cpu, NULL, STEP_FLAGS, 0, 0, step_work};
 
 /* ---- grad_norm ---- */
 
@@ -365,4 +365,4 @@ const lm_op lm_op_grad_norm = {
     "f64 tensors). Infinities and NaN show in the result.\n"
     "> lumen.grad_norm({lumen.tensor{3}, lumen.tensor{4}}):item()\n"
     "5.0",
-    norm_infer, norm_cpu, NULL, NULL, LM_OP_NODIFF, 0, 0};
+    norm_infer, norm_cpu, NULL, LM_OP_NODIFF, 0, 0};

@@ -110,7 +110,7 @@ const lm_op lm_op_uniform_ = {
     "Fills x with uniform random numbers in [low, high).\n"
     "> lumen.zeros(3):uniform_(-1, 1, {rng = {seed = 1}})\n"
     "f32 [3] {0.28235, 0.047305, 0.45252}",
-    uniform_infer, uniform_cpu, NULL, NULL, RANDOM_FLAGS, 0, 0};
+    uniform_infer, uniform_cpu, NULL, RANDOM_FLAGS, 0, 0};
 
 /* ---- normal_ ---- */
 
@@ -189,7 +189,7 @@ const lm_op lm_op_normal_ = {
     "Fills x with normal random numbers.\n"
     "> lumen.zeros(3):normal_(5, 2, {rng = {seed = 1}})\n"
     "f32 [3] {3.1352, 4.7208, 6.0452}",
-    normal_infer, normal_cpu, NULL, NULL, RANDOM_FLAGS, 0, 0};
+    normal_infer, normal_cpu, NULL, RANDOM_FLAGS, 0, 0};
 
 /* ---- trunc_normal_ ---- */
 
@@ -282,7 +282,7 @@ const lm_op lm_op_trunc_normal_ = {
     "multiples of std), by inversion. The bounds must come within 8 std of the mean.\n"
     "> lumen.zeros(3):trunc_normal_(0, 0.02, -0.04, 0.04, {rng = {seed = 1}})\n"
     "f32 [3] {0.0068893, 0.0011324, 0.011418}",
-    truncated_infer, truncated_cpu, NULL, NULL, RANDOM_FLAGS, 0, 0};
+    truncated_infer, truncated_cpu, NULL, RANDOM_FLAGS, 0, 0};
 
 /* ---- dropout, drop_path ---- */
 
@@ -384,11 +384,11 @@ static lm_status mask_grad(lm_call *c, const lm_op *backward, lm_tensor *g,
 const lm_op lm_op_dropout_backward = {
     "dropout_backward", MASK_SIG,
     "dropout of g with the mask of the call with that generator.",
-    dropout_infer, dropout_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
+    dropout_infer, dropout_cpu, NULL, LM_OP_INTERNAL, 0, 0};
 const lm_op lm_op_drop_path_backward = {
     "drop_path_backward", MASK_SIG,
     "drop_path of g with the mask of the call with that generator.",
-    drop_path_infer, drop_path_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
+    drop_path_infer, drop_path_cpu, NULL, LM_OP_INTERNAL, 0, 0};
 
 static lm_status dropout_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
@@ -406,11 +406,11 @@ const lm_op lm_op_dropout = {
     "p). Whether the model trains is the caller's business.\n"
     "> lumen.ones(8):dropout(0.5, {rng = {seed = 1}})\n"
     "f32 [8] {2, 2, 2, 0, 0, 0, 2, 2}",
-    dropout_infer, dropout_cpu, NULL, dropout_grad, LM_OP_RANDOM, 0, 0};
+    dropout_infer, dropout_cpu, dropout_grad, LM_OP_RANDOM, 0, 0};
 const lm_op lm_op_drop_path = {
     "drop_path", "x; p: float",
     "x [N x ...]: sets whole samples to 0 with probability p and multiplies the "
     "others by 1 / (1 - p) (stochastic depth; Huang et al. 2016).\n"
     "> lumen.ones(4, 2):drop_path(0.5, {rng = {seed = 1}})\n"
     "f32 [4 x 2] {2, 2, 2, 2, 2, 2, 0, 0}",
-    drop_path_infer, drop_path_cpu, NULL, drop_path_grad, LM_OP_RANDOM, 0, 0};
+    drop_path_infer, drop_path_cpu, drop_path_grad, LM_OP_RANDOM, 0, 0};

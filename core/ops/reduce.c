@@ -435,7 +435,7 @@ const lm_op lm_op_sum = {
     "10.0\n"
     "> lumen.tensor{{1, 2}, {3, 4}}:sum(1)\n"
     "f32 [2] {4, 6}",
-    sum_infer, sum_cpu, NULL, sum_grad, 0, 0, 0};
+    sum_infer, sum_cpu, sum_grad, 0, 0, 0};
 
 static lm_status mean_infer(lm_call *c)
 {
@@ -472,7 +472,7 @@ const lm_op lm_op_mean = {
     "> x = lumen.tensor{{1, 2}, {3, 4}}\n"
     "> x:mean({dims = 2, keepdim = true})\n"
     "f32 [2 x 1] {1.5, 3.5}",
-    mean_infer, mean_cpu, NULL, mean_grad, 0, 0, 0};
+    mean_infer, mean_cpu, mean_grad, 0, 0, 0};
 
 static lm_status prod_cpu(lm_call *c)
 {
@@ -520,7 +520,7 @@ const lm_op lm_op_prod = {
     "and wrap around.\n"
     "> lumen.tensor{2, 3, 4}:prod():item()\n"
     "24.0",
-    sum_infer, prod_cpu, NULL, prod_grad, 0, 1, 0};
+    sum_infer, prod_cpu, prod_grad, 0, 1, 0};
 
 static void sum_to_reduced(const lm_call *c, bool *reduced)
 {
@@ -555,7 +555,7 @@ static lm_status sum_to_cpu(lm_call *c)
 const lm_op lm_op_sum_to = {
     "sum_to", "x; shape: ints",
     "x summed over the dimensions in which `shape` was broadcast.",
-    sum_to_infer, sum_to_cpu, NULL, NULL, LM_OP_INTERNAL, 0, 0};
+    sum_to_infer, sum_to_cpu, NULL, LM_OP_INTERNAL, 0, 0};
 
 /* ---- var, std ---- */
 
@@ -647,13 +647,13 @@ const lm_op lm_op_var = {
     "deviations over n - 1, or over n when not unbiased. NaN where that is 0.\n"
     "> lumen.tensor{1, 2, 3, 4}:var():item()\n"
     "1.6667",
-    var_infer, var_cpu, NULL, var_grad, 0, 1, 0};
+    var_infer, var_cpu, var_grad, 0, 1, 0};
 const lm_op lm_op_std = {
     "std", VARIANCE_SIG,
     "Square root of var; NaN where that is.\n"
     "> lumen.tensor{1, 3}:std({unbiased = false}):item()\n"
     "1.0",
-    var_infer, std_cpu, NULL, std_grad, 0, 1, 1};
+    var_infer, std_cpu, std_grad, 0, 1, 1};
 
 /* ---- max, min ---- */
 
@@ -714,11 +714,11 @@ const lm_op lm_op_max = {
     "7.0\n"
     "> lumen.tensor{{1, 5}, {7, 2}}:max(2)\n"
     "f32 [2] {5, 7}",
-    extreme_infer, max_cpu, NULL, extreme_grad, 0, 1, 1};
+    extreme_infer, max_cpu, extreme_grad, 0, 1, 1};
 const lm_op lm_op_min = {
     "min", "x; dims: dims = all, keepdim: bool = false",
     "Smallest value over `dims` (all: a scalar); NaN where there is one. Equal "
     "extremes share the gradient evenly.\n"
     "> lumen.tensor{{1, 5}, {7, 2}}:min(1)\n"
     "f32 [2] {1, 2}",
-    extreme_infer, min_cpu, NULL, extreme_grad, 0, 1, 1};
+    extreme_infer, min_cpu, extreme_grad, 0, 1, 1};

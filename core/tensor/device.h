@@ -5,12 +5,16 @@
 
 #include "base/base.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Which column of an operation's kernels a device runs. */
-typedef enum lm_device_kind { LM_CPU, LM_CUDA, LM_DEVICE_KINDS } lm_device_kind;
+typedef enum lm_device_kind { LM_CPU, LM_CUDA, LM_SHIM, LM_DEVICE_KINDS } lm_device_kind;
 
 typedef struct lm_device lm_device;
 struct lm_device {
-  const char *name; /* "cpu", "cuda:0" */
+  const char *name; /* "cpu", "cuda:0", "shim" */
   lm_device_kind kind;
 
   /* Uninitialised memory, aligned to 64 bytes. Fails with LM_ERR_MEMORY; the wrapper
@@ -30,7 +34,7 @@ struct lm_device {
 };
 
 /* The devices there are. "cpu" is always there; "cuda:1", "cuda" (= cuda:0) when built and
- * present. Errors: LM_ERR_DEVICE naming what there is. */
+ * present; "shim" runs the kernels of the cards on the CPU, slowly, to test them. Errors: LM_ERR_DEVICE naming what there is. */
 lm_status lm_device_get(const char *name, lm_device **out);
 lm_device *lm_device_cpu(void);
 
@@ -41,5 +45,9 @@ void lm_device_reset_peak(lm_device *d);
 /* Called when an allocation would pass the hard limit, before the second and last try; the
  * binding collects Lua's garbage here. */
 extern void (*lm_memory_pressure)(lm_device *d);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

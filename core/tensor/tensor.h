@@ -12,6 +12,10 @@
 #include "base/dtype.h"
 #include "tensor/device.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define LM_MAX_DIMS 6
 
 typedef struct lm_storage {
@@ -101,5 +105,9 @@ static inline void lm_tensor_touch(lm_tensor *t, const char *writer)
 
 /* All live storages, newest first: for memory reports. */
 const lm_storage *lm_storage_first(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

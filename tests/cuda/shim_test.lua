@@ -1,0 +1,57 @@
+-- shim_test.lua: the shim finds what it is there for: kernels with the usual mistakes
+-- (tests/cuda/broken.cu), and finds nothing in those without.
+local lu = require "luaunit"
+local helper = require "tests.helper"
+
+local program = io.popen("readlink /proc/$PPID/exe"):read("l"):gsub("/lumen$", "/shim_check")
+
+local function run(name)
+  local pipe = assert(io.popen(("%s %s 2>&1"):format(program, name)))
+  local text = pipe:read("a")
+  pipe:close()
+  return text
+end
+
+TestShim = {}
+
+function TestShim:test_right_kernels_are_fine()
+  lu.assertEquals(run "sum", "fine: 32640 1\n")
+  lu.assertEquals(run "sum_warps", "fine: 32640 1\n")
+  lu.assertEquals(run "increment", "fine: 1 2\n")
+end
+
+function TestShim:test_missing_barrier()
+  lu.assertStrContains(run "no_barrier", "demo: kernel sum gives other bits when its threads")
+end
+
+function TestShim:test_two_threads_write_one_place()
+  lu.assertStrContains(run "all_write", "in descending order (byte 2 of 1024)")
+  lu.assertStrContains(run "blocks_write", "demo: kernel blocks_write gives other bits")
+end
+
+function TestShim:test_barrier_that_some_threads_miss()
+  lu.assertStrContains(run "divergent",
+    "demo: kernel divergent: thread 0 waits at __syncthreads (broken.cu:")
+  lu.assertStrContains(run "divergent", "but thread 32 has ended")
+  lu.assertStrContains(run "divergent_shuffle", "waits at an exchange of its warp")
+end
+
+function TestShim:test_shared_memory_starts_as_nan()
+  lu.assertStrContains(run "read_unwritten", "nan 1")
+end
+
+function TestShim:test_blocks_are_whole_warps()
+  lu.assertStrContains(run "odd_block", "100 threads are no whole warps")
+end
+
+-- Memory has exactly the size asked for, so the sanitizer sees each step outside.
+function TestShim:test_index_off_by_one()
+  if not helper.sanitized then lu.skip("found by AddressSanitizer only: run.sh --sanitize") end
+  for _, name in ipairs { "read_behind", "read_before", "write_shared_behind" } do
+    local text = run(name)
+    lu.assertTrue(text:find "heap%-buffer%-overflow" or text:find "index 256 out of bounds", text)
+    lu.assertStrContains(text, "broken.cu:")
+  end
+end
+
+helper.run()
