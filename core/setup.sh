@@ -7,7 +7,7 @@ build=${1:-$root/build}
 [ $# -eq 0 ] || shift
 
 packages="gcc g++ libc6-dev cmake ninja-build pkg-config lua5.4 liblua5.4-dev lua-unit
-libopenblas-openmp-dev libstb-dev libcjson-dev libzip-dev libedit-dev"
+libopenblas-openmp-dev libstb-dev libcjson-dev libzip-dev zlib1g-dev libedit-dev"
 missing=
 for package in $packages; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

@@ -209,6 +209,26 @@ static int fs_read(lua_State *L)
   return 1;
 }
 
+LM_DOC(fs_gunzip,
+       "text: str -> str\n"
+       "The content of gzip bytes, at most 256 MiB; raises when they are damaged or cut "
+       "short.\n"
+       "> hex = \"1f8b08000000000002032b4b2d2e4ecd0100a8dcd84e06000000\"\n"
+       "> lumen.fs.gunzip((hex:gsub(\"%x%x\", function(d) return "
+       "string.char(tonumber(d, 16)) end)))\n"
+       "vessel");
+static int fs_gunzip(lua_State *L)
+{
+  size_t size = 0;
+  const char *text = luaL_checklstring(L, 1, &size);
+  lm_bytes *bytes = lm_push_guard(L, sizeof *bytes, close_bytes);
+  int held = lua_gettop(L);
+  lm_check(L, lm_bytes_gunzip(bytes, text, size, (size_t)256 << 20));
+  lua_pushlstring(L, (const char *)bytes->data, bytes->size);
+  lm_close_guard(L, held);
+  return 1;
+}
+
 LM_DOC(fs_write,
        "path: str, text: str\n"
        "Replaces the content of a file in one step: written aside, synced, renamed.\n"
@@ -344,6 +364,7 @@ void lm_bind_fs(lua_State *L)
       {"remove", fs_remove, fs_remove_doc},
       {"remove_tree", fs_remove_tree, fs_remove_tree_doc},
       {"read", fs_read, fs_read_doc},
+      {"gunzip", fs_gunzip, fs_gunzip_doc},
       {"write", fs_write, fs_write_doc},
       {"realpath", fs_realpath, fs_realpath_doc},
       {"hash", fs_hash, fs_hash_doc},

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static lm_status fail_errno(const char *path, const char *what)
 {
@@ -123,6 +124,44 @@ lm_status lm_file_map(lm_bytes *out, const char *path)
   }
   close(fd);
   return LM_OK;
+}
+
+/* Inflate until the input ends; a member that ends is followed by another or by nothing. */
+static lm_status inflate_members(z_stream *z, lm_bytes *out, size_t left, size_t limit)
+{
+  unsigned char block[1 << 15];
+  int code = Z_OK;
+  while (code != Z_STREAM_END || z->avail_in > 0 || left > 0) {
+    if (code == Z_STREAM_END && inflateReset(z) != Z_OK) break;
+    if (z->avail_in == 0) { /* its counter has 32 bits */
+      z->avail_in = left < (1u << 30) ? (uInt)left : 1u << 30;
+      left -= z->avail_in;
+    }
+    z->next_out = block;
+    z->avail_out = sizeof block;
+    code = inflate(z, Z_NO_FLUSH);
+    if (code == Z_MEM_ERROR) return lm_fail(LM_ERR_MEMORY, "gunzip: out of memory");
+    if (code == Z_BUF_ERROR) return lm_fail(LM_ERR_FORMAT, "gunzip: the data are cut short");
+    if (code != Z_OK && code != Z_STREAM_END)
+      return lm_fail(LM_ERR_FORMAT, "gunzip: damaged data (%s)", z->msg ? z->msg : "no gzip");
+    size_t size = sizeof block - z->avail_out;
+    if (size > limit - out->size)
+      return lm_fail(LM_ERR_FORMAT, "gunzip: more than the limit of %zu bytes", limit);
+    LM_TRY(lm_bytes_append(out, block, size));
+  }
+  return LM_OK;
+}
+
+lm_status lm_bytes_gunzip(lm_bytes *out, const void *data, size_t size, size_t limit)
+{
+  *out = (lm_bytes){0};
+  z_stream z = {.next_in = (z_const Bytef *)data};
+  if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) /* 16: a gzip header, no other */
+    return lm_fail(LM_ERR_MEMORY, "gunzip: out of memory");
+  lm_status status = inflate_members(&z, out, size, limit);
+  inflateEnd(&z);
+  if (status != LM_OK) lm_bytes_free(out);
+  return status;
 }
 
 lm_status lm_aside_open(lm_aside *aside, const char *path)

@@ -28,6 +28,10 @@ lm_status lm_file_read(lm_bytes *out, const char *path, size_t limit);
  * that is cut short while it is mapped is the one thing it does not survive. */
 lm_status lm_file_map(lm_bytes *out, const char *path);
 
+/* The content of gzip bytes, all members one after the other. LM_ERR_FORMAT when they are
+ * damaged, cut short, or hold more than `limit` bytes. */
+lm_status lm_bytes_gunzip(lm_bytes *out, const void *data, size_t size, size_t limit);
+
 /* A file being written aside. On any error before the commit: lm_aside_abandon. */
 typedef struct lm_aside {
   int descriptor;

@@ -33,6 +33,23 @@ function TestFs.test_write_read()
   lu.assertFalse(fs.exists(path))
 end
 
+-- made by gzip: "vessel"
+local packed = ("1f8b08000000000002032b4b2d2e4ecd0100a8dcd84e06000000"):gsub("%x%x", function(digits)
+  return string.char(tonumber(digits, 16))
+end)
+
+function TestFs.test_gunzip()
+  lu.assertEquals(fs.gunzip(packed), "vessel")
+  lu.assertEquals(fs.gunzip(packed .. packed), "vesselvessel")
+  for n = 0, #packed - 1 do fails("cut short", fs.gunzip, packed:sub(1, n)) end
+  fails("cut short", fs.gunzip, packed .. "\31")
+  fails("damaged data", fs.gunzip, "no gzip at all")
+  fails("damaged data", fs.gunzip, packed:sub(1, -2) .. "\1")
+  for at = 1, #packed do -- a wrong byte anywhere: an error or a text, never more
+    pcall(fs.gunzip, packed:sub(1, at - 1) .. "\255" .. packed:sub(at + 1))
+  end
+end
+
 function TestFs.test_errors_name_the_path()
   fails(folder .. "/no: cannot open: No such file", fs.read, folder .. "/no")
   fails(folder .. "/no/x: cannot write", fs.write, folder .. "/no/x", "")

@@ -104,8 +104,9 @@ end
 
 -- ---- MUST ------------------------------------------------------------------------------------
 
-local paths = { "both", "source", "contrast", "none" }
-local routers = { "per_metric", "shared", "mean", "hard" }
+local variants = { {}, { router = "shared" }, { router = "mean" }, { router = "hard" },
+                   { paths = "source" }, { paths = "contrast", router = "hard" }, { paths = "none" } }
+local function name_of(o) return (o.paths or "both") .. " " .. (o.router or "per_metric") end
 
 -- A model small enough for finite differences, in f64.
 local function tiny(options)
@@ -157,16 +158,11 @@ TestMust = {}
 
 function TestMust:test_gradients_of_all_variants()
   local batch = batch_of(3, 1)
-  for _, path in ipairs(paths) do
-    for _, router in ipairs(routers) do
-      check_gradients(tiny { paths = path, router = router, text = "prototype" }, batch,
-        path .. " " .. router)
-    end
+  for _, o in ipairs(variants) do
+    check_gradients(tiny { paths = o.paths, router = o.router, text = "prototype" }, batch, name_of(o))
   end
-  for _, text in ipairs { "scratch", "none" } do
-    check_gradients(tiny { text = text }, batch, text)
-    check_gradients(tiny { text = text, single = true }, batch, "single " .. text)
-  end
+  for _, text in ipairs { "scratch", "none" } do check_gradients(tiny { text = text }, batch, text) end
+  check_gradients(tiny { text = "prototype", single = true }, batch, "single")
 end
 
 local function part(batch, i)
@@ -177,15 +173,15 @@ end
 
 function TestMust:test_a_batch_is_its_samples()
   local batch = batch_of(5, 7)
-  for _, path in ipairs(paths) do
-    for _, router in ipairs(routers) do
-      local model = tiny { paths = path, router = router }
-      local out = model(batch)
-      for i = 1, 5 do
-        local one = model(part(batch, i))
-        for _, key in ipairs { "scores", "levels", "tokens", "gates" } do
-          lu.assertEquals(one[key] == nil, out[key] == nil)
-          if out[key] then helper.assert_close(one[key], out[key]:slice(1, i, i), 1e-12, key) end
+  for _, o in ipairs(variants) do
+    local model = tiny { paths = o.paths, router = o.router, text = "prototype" }
+    local out = model(batch)
+    for i = 1, 5 do
+      local one = model(part(batch, i))
+      for _, key in ipairs { "scores", "levels", "tokens", "gates" } do
+        lu.assertEquals(one[key] == nil, out[key] == nil)
+        if out[key] then
+          helper.assert_close(one[key], out[key]:slice(1, i, i), 1e-12, name_of(o) .. " " .. key)
         end
       end
     end
