@@ -450,6 +450,32 @@ function helper.error(name, row, text)
   end
 end
 
+-- The gradient of value(), a scalar in f64, for each parameter of a model: along a random direction
+-- against the difference quotient.
+function helper.check_parameters(model, value, what)
+  model:zero_grad()
+  value():backward()
+  for k, p in ipairs(model:named_parameters()) do
+    if p.trainable then
+      local rng, h = { seed = 100 + k, stream = "test" }, 1e-6
+      local direction = lumen.randn(p.tensor.shape, { dtype = "f64", rng = rng })
+      local at = p.tensor:detach()
+      local kept = at:clone()
+      local quotient = lumen.no_grad(function()
+        at:copy_(kept + h * direction)
+        local up = value():item()
+        at:copy_(kept - h * direction)
+        local down = value():item()
+        at:copy_(kept)
+        return (up - down) / (2 * h)
+      end)
+      local slope = p.tensor.grad and (p.tensor.grad * direction):sum():item() or 0
+      lu.assertAlmostEquals(slope, quotient, 1e-6 + 1e-5 * math.abs(quotient), what .. " " .. p.name)
+    end
+  end
+  model:zero_grad()
+end
+
 -- ---- reference data beside the project -----------------------------------------------------
 
 -- Folder of reference data that is not part of the project, or nil.

@@ -130,28 +130,9 @@ local function total_loss(out, scores)
   return total
 end
 
--- The gradient of each parameter along a random direction against a difference quotient.
 local function check_gradients(model, batch, what)
   local scores = f64 { { 1.5, 4 }, { 3, 2.5 }, { 4.2, 1 } }
-  local function value() return total_loss(model(batch), scores) end
-  value():backward()
-  for k, p in ipairs(model:named_parameters()) do
-    if p.trainable then
-      local direction, at = normal(p.tensor.shape, 100 + k), p.tensor:detach()
-      local expected = p.tensor.grad and (p.tensor.grad * direction):sum():item() or 0
-      local kept, h = at:clone(), 1e-6
-      local quotient = lumen.no_grad(function()
-        at:copy_(kept + h * direction)
-        local up = value():item()
-        at:copy_(kept - h * direction)
-        local down = value():item()
-        at:copy_(kept)
-        return (up - down) / (2 * h)
-      end)
-      lu.assertAlmostEquals(expected, quotient, 1e-6 + 1e-5 * math.abs(quotient), what .. " " .. p.name)
-    end
-  end
-  model:zero_grad()
+  helper.check_parameters(model, function() return total_loss(model(batch), scores) end, what)
 end
 
 TestMust = {}

@@ -33,6 +33,18 @@ function TestModule.test_initialisation_depends_on_seed_and_name_only()
   lu.assertTrue((a.p.weight - Net({ "p" }):initialize(2).p.weight):abs():max():item() > 0.01)
 end
 
+function TestModule.test_a_part_with_values_keeps_them()
+  local part = nn.Linear(2, 2):initialize(9)
+  local weight = part.weight:clone()
+  local net = nn.Sequential { part, nn.Linear(2, 2) }
+  net:initialize(1)
+  helper.assert_equal(part.weight, weight, "kept")
+  helper.assert_equal(net:at(2).weight, nn.Sequential { nn.Linear(2, 2), nn.Linear(2, 2) }:initialize(1):at(2).weight,
+    "filled")
+  net:initialize(1)
+  lu.assertTrue((part.weight - weight):abs():max():item() > 0.01)
+end
+
 function TestModule.test_a_new_layer_is_ready_when_called()
   local layer = nn.Linear(3, 2)
   lu.assertTrue(layer(lumen.ones({ 1, 3 })):abs():sum():item() > 0)

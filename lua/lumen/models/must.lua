@@ -39,16 +39,16 @@ end
 local Router = nn.class("Router")
 function Router:build(kind, paths, dim, count)
   self.kind, self.paths = kind, paths
-  self.count = (kind == "per_metric" or kind == "hard") and count or 1
+  self.rows = (kind == "per_metric" or kind == "hard") and count or 1
   if kind ~= "mean" then
     self.norm = nn.LayerNorm(paths * dim)
-    self.gate = nn.Linear(paths * dim, self.count * paths, { bias_init = nn.fill.constant(0),
+    self.gate = nn.Linear(paths * dim, self.rows * paths, { bias_init = nn.fill.constant(0),
       weight_init = nn.fill.normal(0.1 * (paths * dim) ^ -0.5) }) -- starts near uniform
   end
 end
 function Router:forward(list, present)
   local n, length = list[1].shape[1], list[1].shape[2]
-  local r, k = self.count, self.paths
+  local r, k = self.rows, self.paths
   local logits
   if self.kind == "mean" then
     logits = core.zeros({ n, r, k, length }, { dtype = list[1].dtype, device = list[1].device })

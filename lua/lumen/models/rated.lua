@@ -73,19 +73,25 @@ end
 
 -- ---- text ------------------------------------------------------------------------------------
 
--- Prototypes n + t u + noise per group of `count` rows [groups * count, dim], t from -1 to 1: a
--- line for each group, u at right angles to n.
-local function ordinal(count)
+-- Prototypes for groups of count^axes rows, t [groups * count^axes, dim]: n + sum_k t_k u_k + noise,
+-- with t_k from -1 to 1, digit by digit, the last axis fastest; the u at right angles to n.
+local function ordinal(count, axes)
   return function(t, rng)
-    local dim = t.shape[2]
-    local groups = t.shape[1] // count
-    local drawn = core.randn({ groups, count + 2, dim }, { rng = rng })
+    local size, dim = count ^ axes // 1 | 0, t.shape[2]
+    local groups = t.shape[1] // size
+    local drawn = core.randn({ groups, 1 + axes + size, dim }, { rng = rng })
     local n = rated.normalize(drawn:slice(2, 1, 1))
-    local u = drawn:slice(2, 2, 2)
-    u = rated.normalize(u - n * core.sum(n * u, { dims = { 3 }, keepdim = true }))
-    local noise = drawn:slice(2, 3, -1) * (0.1 * dim ^ -0.5)
-    local step = core.arange(count):to("f32") * (2 / (count - 1)) - 1
-    t:copy_((n + u * step:reshape({ 1, count, 1 }) + noise):reshape(t.shape))
+    local rows = n + drawn:slice(2, 2 + axes, -1) * (0.1 * dim ^ -0.5)
+    for k = 1, axes do
+      local u = drawn:slice(2, 1 + k, 1 + k)
+      u = rated.normalize(u - n * core.sum(n * u, { dims = { 3 }, keepdim = true }))
+      local digit = {}
+      for row = 0, size - 1 do
+        digit[row + 1] = row // (count ^ (axes - k) // 1 | 0) % count * (2 / (count - 1)) - 1
+      end
+      rows = rows + u * core.tensor(digit):reshape({ 1, size, 1 })
+    end
+    t:copy_(rows:reshape(t.shape))
   end
 end
 
@@ -93,7 +99,7 @@ end
 -- "scratch", a small text transformer (width = 64, layers = 2) on bytes, or on the token ids of
 -- `tokenizer`, trained with the rest; "clip": what a frozen CLIP says, clip = the module, or
 -- these vectors themselves; "prototype": no text, a learned vector per prompt, those of `count`
--- following prompts on a line at the start.
+-- following prompts on a line at the start (of count^axes in a grid; axes = 1).
 --   > texts = lumen.models.rated.prompts { "vessel", "realism" }
 --   > lumen.models.rated.Prompts({ texts = texts, kind = "scratch" })().shape
 --   {10, 64}
@@ -102,7 +108,7 @@ function Prompts:build(o)
   self.kind = o.kind
   local dim = o.dim or 64
   if o.kind == "prototype" then
-    self:param("table", { #o.texts, dim }, ordinal(o.count or 5))
+    self:param("table", { #o.texts, dim }, ordinal(o.count or 5, o.axes or 1))
   elseif o.kind == "clip" then
     if not o.clip then error('text = "clip" needs clip = a module of models.clip', 0) end
     local vectors = core.is_tensor(o.clip) and o.clip or rated.embed(o.clip, o.texts)
@@ -132,6 +138,11 @@ rated.Prompts = Prompts
 --   {2, 16}
 function rated.embed(model, texts)
   local tokens = model.tokenizer or tokenizer()
+  if tokens.size ~= model.vocab then
+    error(("the tokenizer has %d ids, the text side %d: give CLIP's vocabulary"):format(
+      tokens.size, model.vocab), 2)
+  end
+  model:parameters() -- a new model gets its values when it is first asked for them
   return core.no_grad(function()
     local ids = tokens(texts, { length = model.context }):to(model.text_projection.device)
     return model:encode_text(ids)
@@ -166,28 +177,42 @@ function Pool:forward(x)
 end
 rated.Pool = Pool
 
+-- Cosines of vectors along the last dimension, broadcast, times exp(s). s is learned from ln 10 on,
+-- at most ln 100; fixed = true: it stays at ln 100, which is CLIP's.
+--   > similar = lumen.models.rated.Similar()
+--   > similar(lumen.tensor { { 3, 4 } }, lumen.tensor { { 3, 4 }, { -4, 3 } })
+--   f32 [2] {10, 0}
+local Similar = nn.class("Similar")
+function Similar:build(fixed)
+  self:param("logit_scale", {}, nn.fill.constant(math.log(fixed and 100 or 10)),
+    { trainable = not fixed })
+end
+function Similar:forward(a, b)
+  local cosine = core.sum(rated.normalize(a) * rated.normalize(b), { dims = { -1 } })
+  return cosine * self.logit_scale:clamp({ max = math.log(100) }):exp()
+end
+rated.Similar = Similar
+
 -- Vectors [B, M, dim], one per metric, as levels: { scores = [B, M], levels = [B, M, 5] }. Levels
--- are a softmax over exp(s) times the cosine between a vector and the prompts of its metric, a
--- score is their mean, 1 to 5. options: text = "scratch" | "clip" | "prototype", as Prompts, or
--- "none": a linear layer in place of the prompts; metrics, dim, clip, tokenizer. s is learned
--- from ln 10 on, at most ln 100; with CLIP's prompts it stays CLIP's own.
+-- are a softmax over exp(s) times the cosine between a vector and the prompts of its metric
+-- (Similar), a score is their mean, 1 to 5. options: text = "scratch" | "clip" | "prototype", as Prompts, or
+-- "none": a linear layer in place of the prompts; metrics, dim, clip, tokenizer.
 --   > levels = lumen.models.rated.Levels { metrics = { "vessel" }, dim = 16, text = "prototype" }
 --   > levels(lumen.randn(2, 1, 16)).levels.shape
 --   {2, 1, 5}
 local Levels = nn.class("Levels")
 function Levels:build(o)
   local kind = rated.choice(o, "text", { "scratch", "clip", "prototype", "none" })
-  self.count = #o.metrics
+  self.rows = #o.metrics
   if kind == "none" then
     self.dim = o.dim
-    self:param("weight", { self.count, 5, o.dim }, nn.fill.normal(o.dim ^ -0.5))
-    self:param("bias", { self.count, 5 })
+    self:param("weight", { self.rows, 5, o.dim }, nn.fill.normal(o.dim ^ -0.5))
+    self:param("bias", { self.rows, 5 })
   else
     self.prompts = Prompts { texts = rated.prompts(o.metrics), kind = kind, dim = o.dim,
                              clip = o.clip, tokenizer = o.tokenizer }
     self.dim = self.prompts.dim
-    self:param("logit_scale", {}, nn.fill.constant(kind == "clip" and math.log(100) or
-      math.log(10)), { trainable = kind ~= "clip" })
+    self.similar = Similar(kind == "clip")
   end
 end
 function Levels:forward(v)
@@ -196,9 +221,7 @@ function Levels:forward(v)
   if rawget(self, "weight") then
     logits = core.sum(x * self.weight, { dims = { 4 } }) + self.bias
   else
-    local prompts = rated.normalize(self.prompts()):reshape({ self.count, 5, self.dim })
-    logits = core.sum(rated.normalize(x) * prompts, { dims = { 4 } })
-      * self.logit_scale:clamp { max = math.log(100) }:exp()
+    logits = self.similar(x, self.prompts():reshape({ self.rows, 5, self.dim }))
   end
   return rated.answer(logits:softmax { dim = 3 })
 end
@@ -244,7 +267,21 @@ function Rated:setup(o)
   self.encoder = o.encoder or vit.Vit { model = o.model or "vit_micro", size = o.size or 64,
     channels = o.channels or 1, patch = o.patch, dim = o.width, depth = o.depth, heads = o.heads }
   self.grid, self.dim = self.encoder.grid, self.encoder.dim
-  self.heads = o.heads or self.encoder.options.heads
+  self.heads, self.depth = o.heads or self.encoder.options.heads, self.encoder.depth
+end
+
+-- fn of all images as one batch; what it gives, [N, ...], cut into one part per image.
+local function encode(self, images, fn)
+  local x = #images == 1 and images[1] or core.cat(images, { dim = 1 })
+  local channels = self.encoder.options.channels
+  if x.shape[2] == 1 and channels > 1 then
+    x = x:expand({ x.shape[1], channels, x.shape[3], x.shape[4] })
+  end
+  local count = images[1].shape[1]
+  local function part(y, i)
+    return #images == 1 and y or y:slice(1, (i - 1) * count + 1, i * count)
+  end
+  return fn(x), part
 end
 
 -- Tokens [B, L, dim] of each of a list of images [B, C, H, W], encoded as one batch, without the
@@ -255,17 +292,52 @@ end
 --   > #model:tokens { image, image }
 --   2
 function Rated:tokens(images)
-  local count, list = images[1].shape[1], {}
-  local x = #images == 1 and images[1] or core.cat(images, { dim = 1 })
-  local channels = self.encoder.options.channels
-  if x.shape[2] == 1 and channels > 1 then
-    x = x:expand({ x.shape[1], channels, x.shape[3], x.shape[4] })
-  end
-  local tokens = self.encoder(x):slice(2, 2, -1)
+  local tokens, part = encode(self, images, self.encoder)
+  local list = {}
+  tokens = tokens:slice(2, 2, -1)
+  for i = 1, #images do list[i] = part(tokens, i) end
+  return list
+end
+
+-- What the encoder's last `count` blocks give for each image: a list of lists of [B, L, dim].
+-- -> table
+--   > model = lumen.models.must { size = 32, depth = 2 }
+--   > image = lumen.randn(2, 1, 32, 32)
+--   > #model:features({ image, image, image }, 2), #model:features({ image }, 2)[1]
+--   3
+--   2
+function Rated:features(images, count)
+  local blocks, part = encode(self, images, function(x) return self.encoder:features(x, count) end)
+  local list = {}
   for i = 1, #images do
-    list[i] = #images == 1 and tokens or tokens:slice(1, (i - 1) * count + 1, i * count)
+    list[i] = {}
+    for k, y in ipairs(blocks) do list[i][k] = part(y:slice(2, 2, -1), i) end
   end
   return list
+end
+
+-- Prepares `summary`, a vector to be compared with `prompts`.
+--   > model = lumen.models.liqe { size = 32, depth = 1, text = "prototype" }
+--   > model.pool ~= nil
+--   true
+function Rated:add_summary(prompts)
+  local proj = prompts.kind == "clip" and rawget(self.encoder, "proj")
+  self.is_clip = proj and proj.shape[2] == prompts.dim or false
+  if not self.is_clip then self.pool = Pool(self.dim, self.heads, prompts.dim) end
+end
+
+-- One vector [B, d] of an image and the weights of its tokens [B, L]; on CLIP's own image side,
+-- with CLIP's prompts, CLIP's embedding, and no weights.
+-- -> tensor, tensor?
+--   > model = lumen.models.liqe { size = 32, depth = 1, text = "prototype" }
+--   > v, weights = model:summary(lumen.randn(2, 1, 32, 32))
+--   > v.shape, weights.shape
+--   {2, 64}
+--   {2, 16}
+function Rated:summary(image)
+  if not self.is_clip then return self.pool(self:tokens({ image })[1]) end
+  local tokens = encode(self, { image }, self.encoder)
+  return tokens:select(2, 1):matmul(self.encoder.proj)
 end
 
 -- The reference "source" or "contrast" of a batch, nil when there is none, and f32 [B], 1 where
@@ -293,6 +365,9 @@ end
 --   > model.encoder.blocks:at(1).norm1.weight.shape
 --   {64}
 function Rated:load_encoder(state, options)
+  if not rawget(self.encoder, "patch_embed") then
+    error("load_encoder: this model's encoder is no ViT with timm's names", 2)
+  end
   local taken = vit.encoder_state(state)
   local weight, channels = taken["patch_embed.proj.weight"], self.encoder.options.channels
   if weight and #weight.shape == 4 and weight.shape[2] == 3 and channels ~= 3 then

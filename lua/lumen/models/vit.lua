@@ -67,6 +67,20 @@ function vit.blocks(dim, depth, heads, o)
   return nn.Sequential(list)
 end
 
+-- What the last `count` of `blocks` give for x, a list.
+-- -> table
+--   > blocks = lumen.models.vit.blocks(32, 3, 4, { drop_path = 0 })
+--   > #lumen.models.vit.last_of(blocks, lumen.randn(1, 5, 32), 2)
+--   2
+function vit.last_of(blocks, x, count)
+  local list = {}
+  for i = 1, blocks.length do
+    x = blocks:at(i)(x)
+    if i > blocks.length - count then list[#list + 1] = x end
+  end
+  return list
+end
+
 -- Attention that the class token pays to the patches in the last of `blocks`: x [N, 1 + L, dim]
 -- as it enters the first -> [N, heads, L]. The class token's attention to itself is left out.
 -- -> tensor
@@ -112,16 +126,34 @@ function Vit:build(options)
     self.head = nn.Linear(o.dim, o.classes, { weight_init = nn.fill.trunc_normal(0.02) })
   end
 end
--- hide = { mask = f32 [N, L], token = [1, 1, dim] }: patches with mask 1 become the token.
-function Vit:forward(image, hide)
+-- Tokens [N, 1 + L, dim] as they enter the first block. hide = { mask = f32 [N, L], token = [1,
+-- 1, dim] }: patches with mask 1 become the token.
+-- -> tensor
+--   > net = lumen.models.vit { model = "vit_micro", size = 32 }
+--   > net:embed(lumen.randn(2, 3, 32, 32)).shape
+--   {2, 17, 64}
+function Vit:embed(image, hide)
   local tokens = self.patch_embed(image)
   if hide then
     local mask = hide.mask:unsqueeze(3)
     tokens = tokens * (1 - mask) + hide.token * mask
   end
   local cls = self.cls_token:expand({ image.shape[1], 1, self.dim })
-  local x = core.cat({ cls, tokens }, { dim = 2 }) + self.pos_embed
-  x = self.norm(self.blocks(x))
+  return core.cat({ cls, tokens }, { dim = 2 }) + self.pos_embed
+end
+
+-- What the last `count` blocks give, the first of them first, each [N, 1 + L, dim], before the
+-- last norm.
+-- -> table
+--   > net = lumen.models.vit { model = "vit_micro", size = 32 }
+--   > #net:features(lumen.randn(2, 3, 32, 32), 3)
+--   3
+function Vit:features(image, count)
+  return vit.last_of(self.blocks, self:embed(image), count)
+end
+
+function Vit:forward(image, hide)
+  local x = self.norm(self.blocks(self:embed(image, hide)))
   if not rawget(self, "head") then return x end
   return self.head(x:select(2, 1))
 end

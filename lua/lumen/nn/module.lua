@@ -146,8 +146,25 @@ function Module:modules()
   return list
 end
 
--- Fills all parameters anew, each from its own random stream (seed, name), so that the order
--- of construction does not matter. Without seed: lumen.seed(). Returns the module.
+-- Parts that have their values: those below `self` that were filled before it was put together,
+-- such as an encoder with loaded weights, and what is below them.
+local function filled_before(self)
+  local kept = {}
+  local function visit(module, inside)
+    inside = inside or rawget(module, "_filled")
+    if inside then kept[module] = true end
+    for _, entry in ipairs(module._entries) do
+      if entry.kind == "child" then visit(module[entry.key], inside) end
+    end
+  end
+  if not rawget(self, "_filled") then visit(self, false) end
+  return kept
+end
+
+-- Fills all parameters, each from its own random stream (seed, name), so that the order of
+-- construction does not matter. Without seed: lumen.seed(). A part that had its values before the
+-- module was made of it, an encoder with loaded weights, keeps them; called again, initialize
+-- fills everything anew. Returns the module.
 -- -> module
 --   > a = lumen.nn.Linear(2, 2):initialize(1).weight
 --   > b = lumen.nn.Linear(2, 2):initialize(1).weight
@@ -155,9 +172,10 @@ end
 --   u8 [2 x 2] {1, 1, 1, 1}
 function Module:initialize(seed)
   seed = seed or core.seed()
+  local kept = filled_before(self)
   core.no_grad(function()
     walk(self, "", function(name, module, entry)
-      if entry.kind == "param" and entry.init then
+      if entry.kind == "param" and entry.init and not kept[module] then
         entry.init(module[entry.key]:detach(), { seed = seed, stream = "init " .. name })
       end
     end)
