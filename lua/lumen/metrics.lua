@@ -5,16 +5,17 @@
 -- `metrics.meter` says what becomes of it in a mean.
 -- Images against references (psnr, ssim, ms_ssim, gmsd, vif, fsim, vessel_ssim, vessel_cldice): one
 -- number an image, [N]; all but the last are differentiable, `ssim` says how images are taken.
--- Images alone (niqe, brisque): by a model fitted on one's own images.
+-- Images alone (niqe, brisque): by a model fitted on one's own images. `handmade`: all of them.
 -- Scores against ratings (srcc, plcc, krcc, rmse, ...): lists or tensors [n].
 local correlation = require "lumen.metrics.correlation"
 local fsim = require "lumen.metrics.fsim"
+local handmade = require "lumen.metrics.handmade"
 local natural = require "lumen.metrics.natural"
 local reference = require "lumen.metrics.reference"
 local segmentation = require "lumen.metrics.segmentation"
 
 local metrics = {}
-for _, part in ipairs { segmentation, correlation, reference, fsim, natural } do
+for _, part in ipairs { segmentation, correlation, reference, fsim, natural, handmade } do
   for name, value in next, part do metrics[name] = value end
 end
 
