@@ -12,14 +12,16 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t lm_float_bits(float x)
+#include "base/base.h"
+
+LM_HOSTDEV static inline uint32_t lm_float_bits(float x)
 {
   uint32_t b;
   memcpy(&b, &x, sizeof b);
   return b;
 }
 
-static inline float lm_bits_float(uint32_t b)
+LM_HOSTDEV static inline float lm_bits_float(uint32_t b)
 {
   float x;
   memcpy(&x, &b, sizeof x);
@@ -27,14 +29,14 @@ static inline float lm_bits_float(uint32_t b)
 }
 
 /* 2^n for -126 <= n <= 127; anything for other n, without undefined behaviour. */
-static inline float lm_pow2f(int32_t n)
+LM_HOSTDEV static inline float lm_pow2f(int32_t n)
 {
   return lm_bits_float(((uint32_t)n + 127u) << 23);
 }
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer and leaves
  * it in the low bits. */
-static inline float lm_expf(float x)
+LM_HOSTDEV static inline float lm_expf(float x)
 {
   float c = x > 89.0f ? 89.0f : x;
   c = c < -104.0f ? -104.0f : c;
@@ -52,7 +54,7 @@ static inline float lm_expf(float x)
   return y * lm_pow2f(half) * lm_pow2f(n - half);
 }
 
-static inline float lm_logf(float x)
+LM_HOSTDEV static inline float lm_logf(float x)
 {
   int tiny = x < 0x1p-126f;
   uint32_t b = lm_float_bits(tiny ? x * 0x1p23f : x);
@@ -75,14 +77,14 @@ static inline float lm_logf(float x)
 }
 
 /* log(1 + x) for x >= 0: the rounding of 1 + x is undone by the quotient. */
-static inline float lm_log1pf(float x)
+LM_HOSTDEV static inline float lm_log1pf(float x)
 {
   float u = 1.0f + x, d = u - 1.0f;
   float y = lm_logf(u) * (x / (d == 0.0f ? 1.0f : d));
   return d == 0.0f || u == INFINITY ? x : y;
 }
 
-static inline float lm_tanhf(float x)
+LM_HOSTDEV static inline float lm_tanhf(float x)
 {
   float a = fabsf(x), z = x * x;
   float p = -5.717045162e-03f; /* (tanh(a) / a - 1) / a^2, a <= 0.625 */
@@ -95,14 +97,14 @@ static inline float lm_tanhf(float x)
   return a < 0.625f ? small : big;
 }
 
-static inline float lm_sigmoidf(float x)
+LM_HOSTDEV static inline float lm_sigmoidf(float x)
 {
   return 1.0f / (1.0f + lm_expf(-x));
 }
 
 /* erfc(a) exp(a^2) for a >= 0, as t times a polynomial in t = 1 / (1 + 0.35 a), a
  * <= 10.2. */
-static inline float lm_erfcxf(float a)
+LM_HOSTDEV static inline float lm_erfcxf(float a)
 {
   float t = 1.0f / (1.0f + 0.35f * a);
   float p = 3.868590295e-02f;
@@ -118,7 +120,7 @@ static inline float lm_erfcxf(float a)
   return p * t;
 }
 
-static inline float lm_erff(float x)
+LM_HOSTDEV static inline float lm_erff(float x)
 {
   float a = fabsf(x), z = x * x;
   float p = 7.889122935e-05f; /* erf(a) / a, a <= 1 */
@@ -135,7 +137,7 @@ static inline float lm_erff(float x)
 /* Distribution function of the standard normal; *density, if wanted, gets exp(-x^2/2) /
  * sqrt(2 pi). Both share one exponential, and the left tail keeps its relative accuracy.
  */
-static inline float lm_normal_cdff(float x, float *density)
+LM_HOSTDEV static inline float lm_normal_cdff(float x, float *density)
 {
   float e = lm_expf(-0.5f * x * x);
   float tail = 0.5f * e * lm_erfcxf(0.707106781f * fabsf(x));
@@ -144,13 +146,13 @@ static inline float lm_normal_cdff(float x, float *density)
 }
 
 /* x Phi(x), the GELU with the error function, and its derivative. */
-static inline float lm_geluf(float x)
+LM_HOSTDEV static inline float lm_geluf(float x)
 {
   float density;
   return x * lm_normal_cdff(x, &density);
 }
 
-static inline float lm_gelu_gradf(float x)
+LM_HOSTDEV static inline float lm_gelu_gradf(float x)
 {
   float density, cdf = lm_normal_cdff(x, &density);
   return cdf + x * density;

@@ -237,7 +237,8 @@ static lm_status sweep(void)
 
 static bool same_place(const thread *a, const thread *b)
 {
-  return a->state == b->state && a->line == b->line && strcmp(a->file, b->file) == 0;
+  return a->state == b->state && a->line == b->line &&
+         (a->file == b->file || strcmp(a->file, b->file) == 0);
 }
 
 /* Make threads [first, last) ready if they all wait at one place. */

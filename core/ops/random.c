@@ -7,8 +7,8 @@
  * pairs (Box and Muller) from neighbouring words. */
 #include <math.h>
 
-#include "cpu/vmath.h"
 #include "graph/op.h"
+#include "ops/random.h"
 
 #define SPAN 1024 /* elements made at once; a multiple of 4 */
 #define PARALLEL_FROM 65536
@@ -41,12 +41,11 @@ static void run_spans(lm_call *c, span_fn f32, span_fn f64, const draw *d)
     fn(d, c->rng, first, lm_min64(SPAN, n - first), out + first * size);
 }
 
-/* Uniform numbers in (0, 1) with 32 and 53 random bits: never exactly 0 or 1. */
 static void make_open(lm_rng r, int64_t first, double *u)
 {
   uint32_t words[SPAN];
   make_words(r, first, words);
-  for (int i = 0; i < SPAN; i++) u[i] = ((double)words[i] + 0.5) * 0x1p-32;
+  for (int i = 0; i < SPAN; i++) u[i] = lm_open_f64(words[i]);
 }
 
 static void make_open_fine(lm_rng r, int64_t first, double *u)
@@ -55,7 +54,7 @@ static void make_open_fine(lm_rng r, int64_t first, double *u)
   for (int half = 0; half < 2; half++) {
     make_words(r, 2 * first + half * SPAN, words);
     for (int i = 0; i < SPAN / 2; i++)
-      u[half * SPAN / 2 + i] = lm_uniform_f64(words[2 * i], words[2 * i + 1]) + 0x1p-54;
+      u[half * SPAN / 2 + i] = lm_open_fine(words[2 * i], words[2 * i + 1]);
   }
 }
 
@@ -74,8 +73,7 @@ static void uniform_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void 
   float *o = out, low = (float)d->a, width = (float)(d->b - d->a), high = (float)d->b;
   make_words(r, first, words);
   for (int64_t i = 0; i < n; i++) {
-    float v = low + width * lm_uniform_f32(words[i]);
-    o[i] = v < high || width <= 0 ? v : low; /* rounding must not reach the open end */
+    o[i] = lm_between_f32(low, width, high, words[i]);
   }
 }
 
@@ -84,8 +82,7 @@ static void uniform_f64(const draw *d, lm_rng r, int64_t first, int64_t n, void 
   double u[SPAN], *o = out;
   make_open_fine(r, first, u);
   for (int64_t i = 0; i < n; i++) {
-    double v = d->a + (d->b - d->a) * (u[i] - 0x1p-54);
-    o[i] = v < d->b || d->b <= d->a ? v : d->a;
+    o[i] = lm_between_f64(d->a, d->b, u[i]);
   }
 }
 
@@ -114,29 +111,6 @@ const lm_op lm_op_uniform_ = {
 
 /* ---- normal_ ---- */
 
-/* Two normals from two words (Box and Muller). The angle is counted in quarter turns, of
- * which k are whole; the rest, at most half a quarter, goes through minimax polynomials.
- */
-static inline void normal_pair(uint32_t first, uint32_t second, float *a, float *b)
-{
-  float u = ((float)first + 0.5f) * 0x1p-32f, turn = (float)second * 0x1p-30f;
-  float length = sqrtf(-2.0f * lm_logf(u)), shifted = turn + 12582912.0f;
-  uint32_t k = lm_float_bits(shifted);
-  float r = turn - (shifted - 12582912.0f), z = r * r;
-  float sine = -4.602145404e-03f;
-  sine = sine * z + 7.968021929e-02f;
-  sine = sine * z - 6.459634900e-01f;
-  sine = (sine * z + 1.570796371f) * r;
-  float cosine = 9.036255069e-04f;
-  cosine = cosine * z - 2.086006850e-02f;
-  cosine = cosine * z + 2.536692023e-01f;
-  cosine = cosine * z - 1.233700514f;
-  cosine = cosine * z + 1.0f;
-  float x = k & 1 ? sine : cosine, y = k & 1 ? cosine : sine;
-  *a = ((k + 1) & 2 ? -x : x) * length;
-  *b = (k & 2 ? -y : y) * length;
-}
-
 static void normal_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
 {
   uint32_t words[SPAN];
@@ -144,17 +118,13 @@ static void normal_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void *
   make_words(r, first, words);
 #pragma omp simd
   for (int i = 0; i < SPAN; i += 2)
-    normal_pair(words[i], words[i + 1], normals + i, normals + i + 1);
+    lm_normal_pair(words[i], words[i + 1], normals + i, normals + i + 1);
   for (int64_t i = 0; i < n; i++) o[i] = mean + std * normals[i];
 }
 
 static void make_normals(double *u)
 {
-  for (int i = 0; i < SPAN; i += 2) {
-    double length = sqrt(-2 * log(u[i])), angle = 6.283185307179586476925 * u[i + 1];
-    u[i] = length * cos(angle);
-    u[i + 1] = length * sin(angle);
-  }
+  for (int i = 0; i < SPAN; i += 2) lm_normal_pair_f64(u + i);
 }
 
 static void normal_f64(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
@@ -193,46 +163,10 @@ const lm_op lm_op_normal_ = {
 
 /* ---- trunc_normal_ ---- */
 
-/* x with Phi(x) = p, to about 1e-6: minimax polynomials for erfinv(u) / u, u = 2 p - 1,
- * in w = -log(1 - u^2). */
-static double normal_quantile(double p)
-{
-  static const double small[] = {
-      /* in w - 3.125, w < 6.25 */
-      1.653654674920e+00,  2.401580379354e-01,  -6.034274260415e-03, -7.405022782824e-04,
-      1.872526064642e-04,  -1.395959777791e-05, -1.523220770508e-06, 4.355882784009e-07,
-      -8.727996885326e-09, -5.059917359684e-09};
-  static const double large[] = {
-      /* in sqrt(w) - 4.5, sqrt(w) in [2.5, 6.5] */
-      4.344758982063e+00,  1.010252653223e+00,  2.793906326623e-04,
-      -5.005758348743e-04, 2.219892512651e-04,  2.232740231767e-05,
-      -2.976607185401e-05, -2.253551132950e-05, 1.073859458833e-05};
-  double w = -log(4 * p * (1 - p)), v = w < 6.25 ? w - 3.125 : fmin(sqrt(w), 6.5) - 4.5;
-  const double *k = w < 6.25 ? small : large;
-  double ratio = 0;
-  for (int i = w < 6.25 ? 9 : 8; i >= 0; i--) ratio = ratio * v + k[i];
-  return 1.41421356237309504880 * (2 * p - 1) * ratio;
-}
-
-/* The share of the normal distribution below x standard deviations. */
-static double normal_share(double x)
-{
-  return 0.5 * erfc(-0.70710678118654752440 * x);
-}
-
-/* Uniform numbers between the shares of the two bounds, then the quantile. Bounds above
- * the mean are mirrored, because shares near 1 have no digits left. */
 static void make_truncated(const draw *d, double *u)
 {
-  double low = (d->low - d->a) / d->b, high = (d->high - d->a) / d->b;
-  bool mirror = low > 0;
-  double from = normal_share(mirror ? -high : low),
-         to = normal_share(mirror ? -low : high);
-  for (int i = 0; i < SPAN; i++) {
-    double x = normal_quantile(from + (to - from) * u[i]);
-    double v = d->a + d->b * (mirror ? -x : x);
-    u[i] = fmin(fmax(v, d->low), d->high);
-  }
+  lm_truncation t = lm_truncation_make(d->a, d->b, d->low, d->high);
+  for (int i = 0; i < SPAN; i++) u[i] = lm_truncated(&t, u[i]);
 }
 
 static void truncated_f32(const draw *d, lm_rng r, int64_t first, int64_t n, void *out)
@@ -286,8 +220,7 @@ const lm_op lm_op_trunc_normal_ = {
 
 /* ---- dropout, drop_path ---- */
 
-/* The generator: the call's own, or in a backward kernel the one of the forward call. */
-static lm_rng mask_rng(const lm_call *c)
+lm_rng lm_mask_rng(const lm_call *c)
 {
   if (!(c->op->flags & LM_OP_INTERNAL)) return c->rng;
   return lm_rng_make((uint64_t)c->param[1].i, (uint64_t)c->param[2].i);
@@ -310,18 +243,12 @@ static lm_status drop_path_infer(lm_call *c)
   return dropout_infer(c);
 }
 
-/* Words below the limit drop the element; p = 1 drops all. */
-static uint64_t drop_limit(double p)
-{
-  return (uint64_t)(p * 0x1p32);
-}
-
 static lm_status dropout_cpu(lm_call *c)
 {
   const lm_tensor *x = c->in[0];
-  lm_rng r = mask_rng(c);
+  lm_rng r = lm_mask_rng(c);
   double p = c->param[0].f;
-  uint64_t limit = drop_limit(p);
+  uint64_t limit = lm_drop_limit(p);
   double scale = p < 1 ? 1 / (1 - p) : 0;
   bool small = x->dtype == LM_F32;
   const float *x32 = lm_data(x);
@@ -346,9 +273,9 @@ static lm_status dropout_cpu(lm_call *c)
 static lm_status drop_path_cpu(lm_call *c)
 {
   const lm_tensor *x = c->in[0];
-  lm_rng r = mask_rng(c);
+  lm_rng r = lm_mask_rng(c);
   double p = c->param[0].f;
-  uint64_t limit = drop_limit(p);
+  uint64_t limit = lm_drop_limit(p);
   double scale = p < 1 ? 1 / (1 - p) : 0;
   int64_t n = lm_numel(x), samples = x->shape[0], each = n / samples;
   bool small = x->dtype == LM_F32;

@@ -6,10 +6,10 @@
  * accumulator (row functions) or added elementwise to a tile of accumulators (column
  * functions). Long reductions are cut into chunks whose number depends on the shape
  * alone, so results do not depend on the number of threads. */
+#include "ops/reduce.h"
+
 #include <math.h>
 #include <stdlib.h>
-
-#include "graph/op.h"
 
 #define TILE 512            /* accumulators that stay in the first cache */
 #define PARALLEL_FROM 65536 /* elements */
@@ -292,8 +292,8 @@ static void store(lm_tensor *out, const number *acc, int64_t n, double scale, bo
 
 /* ---- shapes ---- */
 
-/* Which dimensions of x the `dims` parameter names; none given: all. */
-static lm_status find_reduced(const lm_call *c, bool *reduced)
+/* None given: all. */
+lm_status lm_reduced_dims(const lm_call *c, bool *reduced)
 {
   const lm_tensor *x = c->in[0];
   const lm_value *dims = &c->param[0];
@@ -324,7 +324,7 @@ static lm_status declare_reduced(lm_call *c, const bool *reduced, bool keepdim,
   return lm_out(c, 0, dtype, ndim, shape);
 }
 
-static int64_t reduced_count(const lm_tensor *x, const bool *reduced)
+int64_t lm_reduced_count(const lm_tensor *x, const bool *reduced)
 {
   int64_t n = 1;
   for (int d = 0; d < x->ndim; d++)
@@ -398,7 +398,7 @@ static lm_status sum_infer(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
   lm_dtype dtype = c->in[0]->dtype;
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return declare_reduced(c, reduced, c->param[1].i,
                          lm_dtype_is_float(dtype) ? dtype : LM_I64);
 }
@@ -416,14 +416,14 @@ static lm_status run_fold(lm_call *c, const fold *f, const bool *reduced, double
 static lm_status sum_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return run_fold(c, &sum_fold, reduced, 1);
 }
 
 static lm_status sum_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return spread(c, gout[0], reduced, true, &gin[0]);
 }
 
@@ -446,8 +446,8 @@ static lm_status mean_infer(lm_call *c)
 static lm_status mean_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
-  return run_fold(c, &sum_fold, reduced, 1.0 / (double)reduced_count(c->in[0], reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
+  return run_fold(c, &sum_fold, reduced, 1.0 / (double)lm_reduced_count(c->in[0], reduced));
 }
 
 static lm_status mean_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
@@ -455,8 +455,8 @@ static lm_status mean_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
   bool reduced[LM_MAX_DIMS];
   temps t = {0};
   lm_tensor *scale, *g;
-  LM_TRY(find_reduced(c, reduced));
-  double inverse = 1.0 / (double)reduced_count(c->in[0], reduced);
+  LM_TRY(lm_reduced_dims(c, reduced));
+  double inverse = 1.0 / (double)lm_reduced_count(c->in[0], reduced);
   lm_status status;
   LM_TRY_GOTO(status, done, scalar_temp(&t, gout[0], inverse, &scale));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_mul, LM_IN(gout[0], scale), NULL, &g));
@@ -477,7 +477,7 @@ const lm_op lm_op_mean = {
 static lm_status prod_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return run_fold(c, &prod_fold, reduced, 1);
 }
 
@@ -490,7 +490,7 @@ static lm_status prod_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gin)
   lm_tensor *x = c->in[0], *zero, *one, *is_zero, *filled, *product, *zeros, *all,
             *others;
   lm_tensor *alone, *g, *gp, *q, *factor;
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   lm_value keep[2] = {c->param[0], lm_int(1)}, dtype = lm_int(x->dtype);
   keep[0].given = true;
   lm_status status;
@@ -522,7 +522,7 @@ const lm_op lm_op_prod = {
     "24.0",
     sum_infer, prod_cpu, prod_grad, 0, 1, 0};
 
-static void sum_to_reduced(const lm_call *c, bool *reduced)
+void lm_sum_to_dims(const lm_call *c, bool *reduced)
 {
   const lm_tensor *x = c->in[0];
   const lm_value *shape = &c->param[0];
@@ -548,7 +548,7 @@ static lm_status sum_to_infer(lm_call *c)
 static lm_status sum_to_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  sum_to_reduced(c, reduced);
+  lm_sum_to_dims(c, reduced);
   return run_fold(c, &sum_fold, reduced, 1);
 }
 
@@ -563,14 +563,13 @@ static lm_status var_infer(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
   LM_TRY(lm_check_float(c, 0));
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return declare_reduced(c, reduced, c->param[2].i, c->in[0]->dtype);
 }
 
-/* 1 / (n - 1) or 1 / n; NaN where there are too few elements. */
-static double variance_scale(const lm_call *c, const bool *reduced)
+double lm_variance_scale(const lm_call *c, const bool *reduced)
 {
-  int64_t n = reduced_count(c->in[0], reduced) - (c->param[1].i ? 1 : 0);
+  int64_t n = lm_reduced_count(c->in[0], reduced) - (c->param[1].i ? 1 : 0);
   return n > 0 ? 1.0 / (double)n : NAN;
 }
 
@@ -579,15 +578,15 @@ static lm_status variance(lm_call *c, bool root)
   bool reduced[LM_MAX_DIMS];
   number *sums, *squares;
   int64_t n;
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   LM_TRY(reduce(c->in[0], reduced, &sum_fold, NULL, &sums, &n));
-  double inverse = 1.0 / (double)reduced_count(c->in[0], reduced);
+  double inverse = 1.0 / (double)lm_reduced_count(c->in[0], reduced);
   double *means = &sums[0].f; /* a number is as large as a double */
   for (int64_t i = 0; i < n; i++) means[i] = sums[i].f * inverse;
   lm_status status = reduce(c->in[0], reduced, &deviation_fold, means, &squares, &n);
   free(sums);
   if (status != LM_OK) return status;
-  store(c->out[0], squares, n, variance_scale(c, reduced), root);
+  store(c->out[0], squares, n, lm_variance_scale(c, reduced), root);
   free(squares);
   return LM_OK;
 }
@@ -608,11 +607,11 @@ static lm_status variance_grad(lm_call *c, lm_tensor *g, double factor, lm_tenso
   bool reduced[LM_MAX_DIMS];
   temps t = {0};
   lm_tensor *scale, *mean, *away, *scaled, *wide;
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   lm_value keep[2] = {c->param[0], lm_int(1)};
   keep[0].given = true;
   lm_status status;
-  factor *= variance_scale(c, reduced);
+  factor *= lm_variance_scale(c, reduced);
   LM_TRY_GOTO(status, done, scalar_temp(&t, g, factor, &scale));
   LM_TRY_GOTO(status, done, apply_temp(&t, &lm_op_mul, LM_IN(g, scale), NULL, &scaled));
   LM_TRY_GOTO(status, done, spread_temp(&t, c, scaled, reduced, &wide));
@@ -660,8 +659,8 @@ const lm_op lm_op_std = {
 static lm_status extreme_infer(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
-  if (reduced_count(c->in[0], reduced) == 0)
+  LM_TRY(lm_reduced_dims(c, reduced));
+  if (lm_reduced_count(c->in[0], reduced) == 0)
     return lm_op_fail(c, LM_ERR_SHAPE,
                       "nothing to choose from along the reduced dimensions "
                       "(x: %s)",
@@ -672,14 +671,14 @@ static lm_status extreme_infer(lm_call *c)
 static lm_status max_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return run_fold(c, &max_fold, reduced, 1);
 }
 
 static lm_status min_cpu(lm_call *c)
 {
   bool reduced[LM_MAX_DIMS];
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   return run_fold(c, &min_fold, reduced, 1);
 }
 
@@ -689,7 +688,7 @@ static lm_status extreme_grad(lm_call *c, lm_tensor *const *gout, lm_tensor **gi
   bool reduced[LM_MAX_DIMS];
   temps t = {0};
   lm_tensor *value, *g, *same, *chosen, *count, *part;
-  LM_TRY(find_reduced(c, reduced));
+  LM_TRY(lm_reduced_dims(c, reduced));
   lm_value keep[2] = {c->param[0], lm_int(1)}, dtype = lm_int(c->in[0]->dtype);
   keep[0].given = true;
   lm_status status;
