@@ -440,8 +440,9 @@ static lm_status linear_infer(lm_call *c)
   LM_TRY(lm_out(c, 0, x->dtype, x->ndim, shape));
   lm_save_factors(c);
   if (a == ACT_NONE) return LM_OK;
-  if (x->dtype != LM_BF16) c->remake = linear_remake; /* of bf16 the f32 sum is kept */
-  return lm_save(c, 0, x->dtype == LM_F64 ? LM_F64 : LM_F32, x->ndim, shape);
+  bool widened = x->dtype == LM_BF16 && c->device->kind == LM_CPU; /* the f32 sum is kept */
+  if (!widened) c->remake = linear_remake;
+  return lm_save(c, 0, widened ? LM_F32 : x->dtype, x->ndim, shape);
 }
 
 /* The bias goes into the output first: BLAS then adds to it instead of clearing it. */
