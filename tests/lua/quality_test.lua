@@ -262,6 +262,10 @@ function TestErrors.test_shapes_and_types()
     lu.assertErrorMsgContains(name .. ": image must be [N, 1 or 3, H, W], [H, W] or [H, W, 3], not [1 x 2 x 8 x 8]",
       metrics[name], lumen.zeros { 1, 2, 8, 8 }, a)
     lu.assertErrorMsgContains(name .. ": reference must be a tensor, not a nil", metrics[name], a)
+    for _, shape in ipairs { { 0, 1, 32, 32 }, { 1, 1, 0, 32 }, { 0, 0 } } do
+      local none = lumen.zeros(shape)
+      lu.assertErrorMsgContains(name .. ": image is empty, [", metrics[name], none, none)
+    end
     lu.assertErrorMsgContains(name .. ": image must be u8 or a float, not i64", metrics[name], a:to("i64"), a)
     lu.assertErrorMsgContains("range must be a positive number, not 0", metrics[name], a, a, { range = 0 })
     lu.assertErrorMsgContains("there is no option 'rnge'\nhint: did you mean range?", metrics[name], a, a,

@@ -23,6 +23,7 @@ function images.batch(who, x, name)
     complain("%s: %s must be u8 or a float, not %s", who, name, x.dtype)
   end
   local s = x.shape
+  if x:numel() == 0 then complain("%s: %s is empty, %s", who, name, shape_text(x)) end
   if #s == 2 then return x:reshape({ 1, 1, s[1], s[2] }) end
   if #s == 3 and s[3] == 3 then return x:permute(3, 1, 2):unsqueeze(1) end
   if #s == 4 and (s[2] == 1 or s[2] == 3) then return x end
