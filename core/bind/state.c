@@ -346,16 +346,15 @@ static void collect_under_pressure(lm_device *d)
 
 void lm_check_soft_limit(lua_State *L)
 {
-  lm_device *d = lm_device_cpu();
-  if (d->live < soft_limit) return;
+  if (lm_devices_live() < soft_limit) return;
   lua_gc(L, LUA_GCCOLLECT);
-  size_t next = d->live / 5 * 7;
+  size_t next = lm_devices_live() / 5 * 7;
   soft_limit = next > LITTLE ? next : LITTLE;
 }
 
 void lm_collect_before_backward(lua_State *L)
 {
-  if (lm_device_cpu()->live > LITTLE) lua_gc(L, LUA_GCCOLLECT);
+  if (lm_devices_live() > LITTLE) lua_gc(L, LUA_GCCOLLECT);
 }
 
 /* Memory of the program's Lua state: half of what tensors may have, so that a giant string is
@@ -394,7 +393,7 @@ static void set_number(lua_State *L, const char *name, size_t v)
 
 LM_DOC(core_memory,
        "device: str = cpu -> table\n"
-       "Bytes of tensor memory: {live =, peak =, cached =, limit =}. live is in use now, "
+       "Bytes of tensor memory of a device: {live =, peak =, cached =, limit =}. live is in use now, "
        "peak the most since reset_peak, cached kept for reuse, limit where allocation "
        "fails.\n"
        "> before = lumen.memory().live\n"
@@ -487,14 +486,21 @@ static int core_threads(lua_State *L)
 }
 
 LM_DOC(core_gpus,
-       "-> int\n"
-       "How many CUDA devices there are; 0 in a build without CUDA.\n"
+       "-> int, table\n"
+       "How many CUDA devices there are (0 in a build without CUDA), and a list of their names, "
+       "sizes and kinds: [1] is cuda:0.\n"
        "> lumen.gpus() >= 0\n"
        "true");
 static int core_gpus(lua_State *L)
 {
+  char text[200];
   lua_pushinteger(L, lm_cuda_count());
-  return 1;
+  lua_newtable(L);
+  for (int i = 0; lm_cuda_describe(i, text, sizeof text); i++) {
+    lua_pushstring(L, text);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 2;
 }
 
 LM_DOC(core_build,

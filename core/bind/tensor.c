@@ -65,12 +65,16 @@ static lm_tensor *push_on_device(lua_State *L, lm_tensor *x, lm_device *d)
   lm_check(L, lm_tensor_new(d, x->dtype, x->ndim, x->shape, &to));
   lm_push_tensor(L, to);
   size_t bytes = (size_t)(lm_numel(x) * lm_dtype_size(x->dtype));
-  if (bytes > 0) {
-    void *host = malloc(bytes);
-    lm_status status = host ? LM_OK : lm_fail(LM_ERR_MEMORY, "to: out of host memory");
-    if (status == LM_OK) status = lm_tensor_read(from, host, bytes);
-    if (status == LM_OK) status = lm_tensor_write(to, host, bytes);
-    free(host);
+  if (bytes > 0 && d->kind == LM_CPU) {
+    lm_check(L, lm_tensor_read(from, lm_data(to), bytes));
+  } else if (bytes > 0 && x->device->kind == LM_CPU) {
+    lm_check(L, lm_tensor_write(to, lm_data(from), bytes));
+  } else if (bytes > 0) { /* between two cards: by way of the host */
+    lm_tensor *host;
+    lm_check(L, lm_tensor_new(lm_device_cpu(), x->dtype, x->ndim, x->shape, &host));
+    lm_status status = lm_tensor_read(from, lm_data(host), bytes);
+    if (status == LM_OK) status = lm_tensor_write(to, lm_data(host), bytes);
+    lm_release(host);
     lm_check(L, status);
   }
   lua_replace(L, top + 1);

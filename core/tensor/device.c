@@ -3,6 +3,7 @@
 #include "tensor/device.h"
 
 void (*lm_memory_pressure)(lm_device *d) = NULL;
+static size_t all_live;
 
 static const double GIB = 1024.0 * 1024.0 * 1024.0;
 
@@ -34,6 +35,7 @@ lm_status lm_device_alloc(lm_device *d, size_t bytes, void **out)
   }
   if (status != LM_OK) return status;
   d->live += bytes;
+  all_live += bytes;
   if (d->live > d->peak) d->peak = d->live;
   return LM_OK;
 }
@@ -42,7 +44,13 @@ void lm_device_free(lm_device *d, void *data, size_t bytes)
 {
   if (!data) return;
   d->live -= bytes;
+  all_live -= bytes;
   d->free(d, data, bytes);
+}
+
+size_t lm_devices_live(void)
+{
+  return all_live;
 }
 
 void lm_device_reset_peak(lm_device *d)

@@ -41,6 +41,7 @@ lm_device *lm_device_cpu(void);
 lm_status lm_device_alloc(lm_device *d, size_t bytes, void **out);
 void lm_device_free(lm_device *d, void *data, size_t bytes);
 void lm_device_reset_peak(lm_device *d);
+size_t lm_devices_live(void); /* bytes in tensors now, on all devices */
 
 /* Called when an allocation would pass the hard limit, before the second and last try; the
  * binding collects Lua's garbage here. */

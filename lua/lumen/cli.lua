@@ -9,14 +9,17 @@ usage: lumen                          interactive prompt, or lines from a pipe
        lumen file.lua [key=value ...] run a Lua file; a recipe or an experiment it returns is run
        lumen file.lua --help          the recipe's options
        lumen -e 'chunk'               run a chunk of Lua
-       lumen --version                build, BLAS, threads
+       lumen --version                build, BLAS, threads, GPUs
        lumen <command> ...            a command of lua/lumen/commands/
 ]]
 
 local function version()
   local b = core.build()
-  return ("lumen %s\nbuild    %s, gcc %s\nblas     %s (core %s)\nthreads  %d\ngpu      none\n")
-    :format(b.version, b.arch, b.compiler, b.blas, b.blas_core, core.threads())
+  local _, gpus = core.gpus()
+  for i, text in ipairs(gpus) do gpus[i] = ("cuda:%d: %s"):format(i - 1, text) end
+  return ("lumen %s\nbuild    %s, gcc %s\nblas     %s (core %s)\nthreads  %d\ngpu      %s\n")
+    :format(b.version, b.arch, b.compiler, b.blas, b.blas_core, core.threads(),
+      #gpus > 0 and table.concat(gpus, "\n         ") or "none")
 end
 
 -- The errors of the program: those with a message of their own, and texts.

@@ -66,8 +66,8 @@ local function open(recipe, overrides)
 end
 
 local function device_of(o)
-  if o.device == "auto" then return "cpu" end
-  return o.device
+  if o.device ~= "auto" then return o.device end
+  return core.gpus() > 0 and "cuda" or "cpu"
 end
 
 -- What every run does before its recipe's own code.
@@ -410,6 +410,9 @@ function Run:batches(epoch)
     scope = core.scope()
     local batch = next_batch(source)
     if not batch then return nil end
+    for name, value in next, batch do
+      if core.is_tensor(value) then batch[name] = value:to(self.device) end
+    end
     self.batch = batch
     self.last_of_epoch = (self.micro + 1) % self.batches_per_epoch == 0
     core.random_step(self.micro, "step")
