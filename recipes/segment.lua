@@ -9,7 +9,7 @@
 local lumen = require "lumen"
 local data, loss, metrics, models = lumen.data, lumen.loss, lumen.metrics, lumen.models
 local optim, options, path = lumen.optim, require "lumen.options", require "lumen.path"
-local picture, runs = lumen.picture, require "lumen.run"
+local pack, picture, runs = require "lumen.pack", lumen.picture, require "lumen.run"
 local vit = require "lumen.models.vit"
 
 local segment = lumen.recipe {
@@ -52,7 +52,8 @@ local segment = lumen.recipe {
       "a class that is in neither mask is left out). Undefined distances are always left out",
       choices = { "default", "0", "1", "skip" } },
     { "train", true, "false: only evaluate or predict, with the weights of init" },
-    { "predict", "", "folder of images to segment into predictions/ of the run directory" },
+    { "predict", "", "images to segment into predictions/ of the run directory: a folder, a " ..
+      "pack, an image, or a list (CSV)" },
     { "epochs", 50 },
     { "batch", 8 },
     { "lr", 3.2e-3 },
@@ -128,6 +129,13 @@ local function fill_vit(model, state, whole)
   model:load_state_dict(copy)
 end
 
+-- f(...); an error in it is one of the weights of init.
+local function of_init(o, f, ...)
+  local ok, result = pcall(f, ...)
+  if not ok then error(("option init: %s: %s"):format(o.init, tostring(result)), 0) end
+  return result
+end
+
 -- The network with `outputs` channels (nil: as many as in init), its name, and outputs.
 local function build(o, run, outputs)
   local state = o.init ~= "" and runs.weights(o.init) or nil
@@ -141,7 +149,8 @@ local function build(o, run, outputs)
       o.init, from.size, o.size))
   end
   if name == "" then
-    name = from and from.model ~= "" and from.model or state and vit.recognise(state) or "vit_base"
+    name = from and from.model ~= "" and from.model
+      or state and of_init(o, vit.recognise, state) or "vit_base"
   end
   if name == "unext" or name == "segmentor" then
     model = models.unext { classes = outputs }
@@ -157,10 +166,9 @@ local function build(o, run, outputs)
   end
   model:initialize(o.seed)
   if state then
-    local ok, message = pcall(function()
+    of_init(o, function()
       if vit.presets[name] then fill_vit(model, state, whole) else model:load_state_dict(state) end
     end)
-    if not ok then error(("option init: %s: %s"):format(o.init, tostring(message)), 0) end
   end
   return model:to(run.device), name, outputs
 end
@@ -449,36 +457,57 @@ end
 
 -- ---- prediction ----------------------------------------------------------------------------
 
--- A file name for each image of a loader: the image's with .png, and with its own extension in
--- between where two would be the same.
+-- The images that predict= names, without masks: a folder, a pack, one image, or a list (CSV).
+local function predict_source(where)
+  if path.is_dir(where) or pack.is(where) then
+    local source, subset = data.source(where, { split = "pool" })
+    for _, one in ipairs(source.kind and { source } or source) do
+      one.masks = nil
+      if one.kind == "pack" then one.masks = false end
+    end
+    return source, subset
+  end
+  if not path.is_file(where) then
+    error(("option predict: there is no folder %s, and no such file"):format(where), 0)
+  end
+  if where:lower():match("%.csv$") then return { kind = "list", path = where } end
+  return { kind = "files", files = { where } }
+end
+
+-- For each image of a loader the name of its prediction: its path below the folder that all
+-- share with .png, and its own extension in between where two would be the same.
 local function output_names(loader)
+  local shared = loader:name(1):match("^(.*)/") or ""
+  for i = 2, #loader do
+    while shared ~= "" and loader:name(i):sub(1, #shared + 1) ~= shared .. "/" do
+      shared = shared:match("^(.*)/") or ""
+    end
+  end
   local stems, count, names = {}, {}, {}
   for i = 1, #loader do
-    local file = loader:name(i):match("[^/]+$")
-    stems[i] = file:match("^(.+)%.[^.]+$") or file
+    local name = loader:name(i):sub(#shared + 1):gsub("^/+", "")
+    names[i] = name:gsub("%f[^/\0]%.%.%f[/\0]", "_") -- a list, and a forged pack, may lead elsewhere
+    stems[i] = names[i]:match("^(.*[^/])%.[^./]+$") or names[i]
     count[stems[i]] = (count[stems[i]] or 0) + 1
-    names[i] = file
   end
   for i = 1, #loader do names[i] = (count[stems[i]] == 1 and stems[i] or names[i]) .. ".png" end
   return names
 end
 
--- predictions/masks (0 and 255, or class numbers) and predictions/overlays for the images of a
--- folder, at their own size.
+-- predictions/masks (0 and 255, or class numbers) and predictions/overlays, at the images' own
+-- sizes.
 local function write_predictions(self, o, run, model, outputs)
-  if not path.is_dir(o.predict) then
-    error(("option predict: there is no folder %s"):format(o.predict), 0)
-  end
-  local out = run.dir .. "/predictions"
-  lumen.fs.mkdir(out .. "/masks")
-  lumen.fs.mkdir(out .. "/overlays")
-  local source, subset = data.source(o.predict, { split = "all" })
-  for _, one in ipairs(source.kind and { source } or source) do one.masks = nil end
+  local out, source, subset = run.dir .. "/predictions", predict_source(o.predict)
   local loader = test_loader(o, source, subset, model == nil)
   local names, count = output_names(loader), 0
+  local function save(kind, name, picture_)
+    local file = ("%s/%s/%s"):format(out, kind, name)
+    lumen.fs.mkdir(file:match("^(.*)/"))
+    lumen.image.save(file, picture_)
+  end
   self.each(o, model, loader, function(pred, _, i, image)
-    lumen.image.save(("%s/masks/%s"):format(out, names[i]), outputs > 1 and pred or pred * 255)
-    lumen.image.save(("%s/overlays/%s"):format(out, names[i]), picture.overlay(image, pred:gt(0)))
+    save("masks", names[i], outputs > 1 and pred or pred * 255)
+    save("overlays", names[i], picture.overlay(image, pred:gt(0)))
     count = count + 1
   end, true)
   io.stdout:write(("%d images segmented into %s\n"):format(count, out))

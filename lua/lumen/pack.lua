@@ -64,7 +64,9 @@ end
 
 -- Items of one source, in order: { loader =, item =, name =, masks = }, added to list.
 local function add_items(list, found, source, first, last, masks)
-  local loader = core.data.loader { source = source, size = 8, threads = 0, memory = 0 }
+  -- Bilinear: a bicubic filter keeps more of the noise, which then takes a tenth of the bytes.
+  local loader = core.data.loader { source = source, size = 8, threads = 0, memory = 0,
+                                    filter = "bilinear" }
   for item = first, math.min(last, #loader) do
     local name = loader:name(item)
     if found.dir and name:sub(1, #found.dir + 1) == found.dir .. "/" then name = name:sub(#found.dir + 2) end

@@ -207,6 +207,28 @@ function Classes:test_learns_and_measures_them()
   start(values)
 end
 
+-- Every network has them, scratch or from weights of a binary one, and at the images' own size.
+function Classes:test_networks()
+  arcade(self.dir .. "/data")
+  local values = { data = "arcade_segment", root = self.dir .. "/data", images = 0, labels = "2", test_images = 0, steps = 1 }
+  start { model = "unext", out = self.dir .. "/binary", steps = 1 }
+  start { model = "vit_micro", out = self.dir .. "/binary_vit", steps = 1 }
+  for _, o in ipairs { { model = "unext", evaluate = "native" }, { model = "unext", init = "binary", fails = "final" },
+                       { model = "", init = "binary_vit", decoder = "conv", decoder_width = 32 } } do
+    for key, value in next, values do o[key] = value end
+    o.out = ("%s/%s_%s"):format(self.dir, o.model, o.init or "")
+    local fails = o.fails
+    o.init, o.fails = o.init and self.dir .. "/" .. o.init, nil
+    if fails then
+      lu.assertErrorMsgContains(fails, start, o)
+    else
+      local result = start(o)
+      lu.assertEquals({ result.images, result.width }, { 4, 64 })
+      lu.assertEquals(type(result.class_dice["1"]), "number")
+    end
+  end
+end
+
 function Classes:test_loss()
   local o = { dice = 1, bce = 1, cldice = 1 }
   local mask = lumen.zeros { 1, 1, 8, 8 }
@@ -259,6 +281,35 @@ function Weights:test_positions_are_resized()
   lu.assertEquals(run.model:state_dict()["encoder.pos_embed"].shape, { 1, 65, 64 })
   -- A whole network, at another size.
   start { init = self.dir .. "/run", train = false, size = 96, model = "", out = self.dir .. "/larger" }
+end
+
+-- A checkpoint of MAE's own code as torch.save writes it, with its optimizer; the k-th tensor of
+-- the file is k / 1024 everywhere (tests/fixtures/make_pth.py).
+function Weights:test_pth()
+  local _, run = start { init = "tests/fixtures/mae.pth", model = "", steps = 1, lr = 0.0, min_lr = 0.0,
+                         out = self.dir .. "/run" }
+  local found = run.model:state_dict()
+  for name, k in next, { ["cls_token"] = 0, ["pos_embed"] = 2, ["patch_embed.proj.weight"] = 4,
+                         ["blocks.0.norm1.weight"] = 6, ["blocks.3.mlp.fc2.bias"] = 53, ["norm.bias"] = 55 } do
+    local tensor = found["encoder." .. name]
+    lu.assertAlmostEquals(tensor:min():item(), k / 1024, 1e-7, name)
+    lu.assertAlmostEquals(tensor:max():item(), k / 1024, 1e-7, name)
+  end
+  lu.assertEquals(found["encoder.pos_embed"].shape, { 1, 65, 64 }) -- 17 in the file
+  local function refused(text, file, model)
+    lu.assertErrorMsgContains(text, start, { init = file, model = model or "", out = self.dir .. "/no" })
+    lumen.fs.remove_tree(self.dir .. "/no", self.dir)
+  end
+  refused("option init: tests/fixtures/small.pth: these are no weights of a ViT", "tests/fixtures/small.pth")
+  refused("option init: tests/fixtures/small.pth: ", "tests/fixtures/small.pth", "vit_micro")
+  refused("option init: tests/fixtures/mae.pth: ", "tests/fixtures/mae.pth", "vit_tiny")
+  refused("option init: tests/fixtures/mae.pth: ", "tests/fixtures/mae.pth", "unext")
+  refused("tests/fixtures/make_pth.py", "tests/fixtures/make_pth.py")
+  local cut = self.dir .. "/cut.pth"
+  lumen.fs.write(cut, lumen.fs.read("tests/fixtures/mae.pth"):sub(1, 6000))
+  refused(cut, cut)
+  lumen.save(self.dir .. "/one.npy", lumen.ones { 3 })
+  refused("one.npy holds no named weights", self.dir .. "/one.npy")
 end
 
 function Weights:test_what_does_not_fit()
@@ -319,6 +370,42 @@ function Predict:test_any_image()
     lu.assertTrue(mask:max():item() == 0 or mask:max():item() == 255)
     lu.assertEquals(lumen.image.load(run.dir .. "/predictions/overlays/odd.png").shape, { 37, 101, 3 })
   end
+end
+
+-- One image, folders in folders, a list whose paths lead upwards, a pack: each prediction has a
+-- name of its own, below the run.
+function Predict:test_any_source()
+  local function picture(name, side)
+    local file = ("%s/%s"):format(self.dir, name)
+    lumen.fs.mkdir(file:match("^(.*)/"))
+    lumen.image.save(file, lumen.vision.phantom({ size = side, seed = 1, index = side }).image)
+    return file
+  end
+  picture("runs/a/1.png", 64)
+  picture("runs/b/1.png", 72)
+  local one = picture("runs/b/deep/1.jpg", 80)
+  picture("lists/own.png", 88)
+  lumen.fs.write(self.dir .. "/lists/list.csv", "image\n../runs/a/1.png\nown.png\n\"../runs/b/1.png\"\n")
+  require "lumen.commands.pack"("data=" .. self.dir .. "/runs", "out=" .. self.dir .. "/x.pack", "size=48", "split=pool")
+  start { out = self.dir .. "/net" }
+  local function predict(what, expected)
+    for kind, values in next, { net = { init = self.dir .. "/net", train = false, model = "" }, filter = { model = "filter" } } do
+      local out = ("%s/out_%s_%d"):format(self.dir, kind, #lumen.fs.list(self.dir))
+      values.predict, values.out = what, out
+      lu.assertEquals(start(values), { predicted = #expected }, what)
+      for _, row in ipairs(expected) do
+        for _, folder in ipairs { "masks", "overlays" } do
+          local made = lumen.image.load(("%s/predictions/%s/%s"):format(out, folder, row[1]))
+          lu.assertEquals(made.shape[1], row[2], row[1])
+        end
+      end
+    end
+  end
+  predict(self.dir .. "/runs", { { "a/1.png", 64 }, { "b/1.png", 72 }, { "b/deep/1.png", 80 } })
+  predict(one, { { "1.png", 80 } })
+  predict(self.dir .. "/lists/list.csv", { { "_/runs/a/1.png", 64 }, { "own.png", 88 }, { "_/runs/b/1.png", 72 } })
+  predict(self.dir .. "/x.pack", { { "a/1.png", 48 }, { "b/1.png", 48 }, { "b/deep/1.png", 48 } })
+  lu.assertEquals(#lumen.fs.list(self.dir .. "/runs"), 2) -- nothing was written beside the images
 end
 
 -- A folder with masks of one's own, one of them of another size.

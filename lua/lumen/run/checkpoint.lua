@@ -76,6 +76,7 @@ function checkpoint.weights(where)
     error(("there is no file or run directory %s"):format(where), 0)
   end
   local state = core.load(where)
+  if type(state) ~= "table" then error(("%s holds no named weights"):format(where), 0) end
   if type(state.state_dict) == "table" then state = state.state_dict end
   if type(state.model) == "table" then state = state.model end
   return state
