@@ -263,6 +263,18 @@ function TestMust:test_options_are_checked()
   failing("metrics is a list", { metrics = {} })
 end
 
+function TestMust:test_batches_are_checked()
+  local model, image = tiny {}, normal({ 2, 1, 16, 16 }, 1)
+  local function failing(text, batch) lu.assertErrorMsgContains(text, model, batch) end
+  failing("a batch of rated images is a table with image", {})
+  failing("[2 x 1 x 16 x 16] here, not [2 x 1 x 24 x 16]", { image = normal({ 2, 1, 24, 16 }, 1) })
+  failing("[2 x 1 x 16 x 16] here, not [2 x 2 x 16 x 16]", { image = normal({ 2, 2, 16, 16 }, 1) })
+  failing("[2 x 1 x 16 x 16] here, not [1 x 1 x 16 x 16]", { image = image, source = image:slice(1, 1, 1) })
+  lu.assertErrorMsgContains("[2 x 2 x 16 x 16] here, not [2 x 1 x 16 x 16]", tiny { channels = 2 },
+    { image = image }) -- no vesselness
+  failing("[2 x 1 x 16 x 16] here, not [2 x 16 x 16]", { image = image, contrast = image:squeeze(2) })
+end
+
 -- ---- the encoder -----------------------------------------------------------------------------
 
 TestEncoder = {}

@@ -121,8 +121,8 @@ end
 --   {2, 16, 64}
 --   u8 [2 x 2] {1, 0, 1, 0}
 function Must:fuse(batch)
-  local images, has = { batch.image }, { core.ones({ batch.image.shape[1] },
-    { device = batch.image.device }) }
+  local _, all = rated.reference(batch, "image")
+  local images, has = { batch.image }, { all }
   local at = {} -- path -> its image among those that are encoded
   for k = 2, #self.paths do
     local image

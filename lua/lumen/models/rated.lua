@@ -270,11 +270,31 @@ function Rated:setup(o)
   self.heads, self.depth = o.heads or self.encoder.options.heads, self.encoder.depth
 end
 
+-- Raises unless all images are what the encoder reads, and as many each.
+local function check_images(self, images)
+  local encoder, first = self.encoder, images[1]
+  if not core.is_tensor(first) then
+    error("a batch of rated images is a table with image [B, C, H, W]", 0)
+  end
+  local channels = encoder.options.channels
+  local height, width = self.grid[1] * encoder.patch, self.grid[2] * encoder.patch
+  for _, image in ipairs(images) do
+    local s = image.shape
+    local known = s[2] == channels or s[2] == 1 and channels == 3 -- grey is repeated
+    if #s ~= 4 or s[1] ~= first.shape[1] or s[2] ~= first.shape[2] or not known
+      or s[3] ~= height or s[4] ~= width then
+      error(("rated images and references are [%d x %d x %d x %d] here, not [%s]"):format(
+        first.shape[1], channels, height, width, table.concat(s, " x ")), 0)
+    end
+  end
+end
+
 -- fn of all images as one batch; what it gives, [N, ...], cut into one part per image.
 local function encode(self, images, fn)
+  check_images(self, images)
   local x = #images == 1 and images[1] or core.cat(images, { dim = 1 })
   local channels = self.encoder.options.channels
-  if x.shape[2] == 1 and channels > 1 then
+  if x.shape[2] == 1 and channels == 3 then
     x = x:expand({ x.shape[1], channels, x.shape[3], x.shape[4] })
   end
   local count = images[1].shape[1]
@@ -341,7 +361,7 @@ function Rated:summary(image)
 end
 
 -- The reference "source" or "contrast" of a batch, nil when there is none, and f32 [B], 1 where
--- a sample has it.
+-- a sample has it. Raises when the batch has no image.
 -- -> tensor, tensor
 --   > image = lumen.ones(2, 1, 8, 8)
 --   > batch = { image = image, source = image, has_source = lumen.tensor { 1, 0 } }
@@ -350,6 +370,9 @@ end
 --   f32 [2] {1, 0}
 function rated.reference(batch, name)
   local image, has = batch[name], batch["has_" .. name]
+  if not core.is_tensor(batch.image) then
+    error("a batch of rated images is a table with image [B, C, H, W]", 0)
+  end
   local count, device = batch.image.shape[1], batch.image.device
   if not image then return nil, core.zeros({ count }, { device = device }) end
   return image, has or core.ones({ count }, { device = device })
