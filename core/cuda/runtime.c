@@ -241,6 +241,10 @@ static lm_status start(card *k, int index)
   CUDA_TRY(k, "device", cudaStreamCreateWithFlags(&k->stream, cudaStreamNonBlocking));
   CUDA_TRY(k, "device", cudaDeviceGetDefaultMemPool(&k->pool, index));
   CUDA_TRY(k, "device", cudaMemPoolSetAttribute(k->pool, cudaMemPoolAttrReleaseThreshold, &keep));
+  void *alarm; /* the host's memory: read without asking the card */
+  CUDA_TRY(k, "device", cudaHostAlloc(&alarm, sizeof(uint32_t), cudaHostAllocMapped));
+  k->d.alarm = alarm;
+  *k->d.alarm = 0;
   k->d.limit = total;
   k->ready = true;
   return LM_OK;

@@ -99,7 +99,9 @@ static size_t shim_empty_cache(lm_device *d)
 
 lm_device *lm_shim_device(void)
 {
+  static uint32_t alarm;
   static lm_device shim = {.name = "shim",
+                           .alarm = &alarm,
                            .kind = LM_SHIM,
                            .alloc = shim_alloc,
                            .free = shim_free,

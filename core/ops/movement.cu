@@ -3,10 +3,6 @@
 
 namespace {
 
-struct zero_of {
-  __device__ uint8_t operator()() const { return 0; }
-};
-
 /* The elements of x in order, in a result of another shape. */
 lm_status copy_in_order(lm_call *c)
 {

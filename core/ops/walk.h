@@ -185,6 +185,10 @@ lm_status lm_map(lm_call *c, F f, const lm_tensor *out, walk_operand<I>... in)
   return walk_launch(c, w, walk_kernel<F, O, I...>, f);
 }
 
+struct zero_of { /* all bits of every type */
+  __device__ uint8_t operator()() const { return 0; }
+};
+
 struct copy_of {
   template <class T>
   __device__ T operator()(T a) const { return a; }

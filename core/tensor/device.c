@@ -48,6 +48,26 @@ void lm_device_free(lm_device *d, void *data, size_t bytes)
   d->free(d, data, bytes);
 }
 
+#define ALARMS 64
+static const char *alarms[ALARMS]; /* operations, by number; 0 is none */
+
+uint32_t lm_device_alarm(const char *op)
+{
+  uint32_t k = 1;
+  while (k < ALARMS - 1 && alarms[k] && alarms[k] != op) k++;
+  alarms[k] = op;
+  return k;
+}
+
+lm_status lm_device_heed(lm_device *d)
+{
+  uint32_t k = d->alarm ? *d->alarm : 0;
+  if (k == 0) return LM_OK;
+  *d->alarm = 0;
+  return lm_fail(LM_ERR_INDEX, "%s: the index holds a position outside its range (found on %s, "
+                 "perhaps some operations ago)", alarms[k % ALARMS], d->name);
+}
+
 size_t lm_devices_live(void)
 {
   return all_live;

@@ -31,6 +31,9 @@ struct lm_device {
   size_t peak;   /* highest `live` since lm_device_reset_peak */
   size_t cached; /* kept by the allocator for reuse */
   size_t limit;  /* hard limit for live + cached; 0: none */
+
+  /* A word that kernels of this device can write: see lm_device_alarm. NULL on the CPU. */
+  volatile uint32_t *alarm;
 };
 
 /* The devices there are. "cpu" is always there; "cuda:1", "cuda" (= cuda:0) when built and
@@ -41,6 +44,11 @@ lm_device *lm_device_cpu(void);
 lm_status lm_device_alloc(lm_device *d, size_t bytes, void **out);
 void lm_device_free(lm_device *d, void *data, size_t bytes);
 void lm_device_reset_peak(lm_device *d);
+/* Kernels cannot report errors, and waiting for each would cost too much. A kernel that meets
+ * an index out of range does nothing there and writes the number of its operation into
+ * *d->alarm; whoever waits for the device next (lm_device_heed) gets the error. */
+uint32_t lm_device_alarm(const char *op);
+lm_status lm_device_heed(lm_device *d);
 size_t lm_devices_live(void); /* bytes in tensors now, on all devices */
 
 /* Called when an allocation would pass the hard limit, before the second and last try; the

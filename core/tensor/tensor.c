@@ -258,5 +258,6 @@ lm_status lm_tensor_read(const lm_tensor *t, void *host, size_t bytes)
   if (bytes == 0) return LM_OK;
   if (!lm_is_contiguous(t) || (int64_t)bytes > lm_numel(t) * lm_dtype_size(t->dtype))
     return lm_fail(LM_ERR_INTERNAL, "lm_tensor_read: %zu bytes from %s", bytes, lm_describe(t));
-  return t->device->copy_out(t->device, host, lm_data(t), bytes);
+  LM_TRY(t->device->copy_out(t->device, host, lm_data(t), bytes));
+  return lm_device_heed(t->device);
 }

@@ -1,6 +1,7 @@
 -- shim_test.lua: the shim finds what it is there for: kernels with the usual mistakes
 -- (tests/cuda/broken.cu), and finds nothing in those without.
 local lu = require "luaunit"
+local lumen = require "lumen"
 local helper = require "tests.helper"
 
 local program = io.popen("readlink /proc/$PPID/exe"):read("l"):gsub("/lumen$", "/shim_check")
@@ -53,6 +54,58 @@ function TestShim:test_index_off_by_one()
     lu.assertNotNil(found, text)
     lu.assertStrContains(text, "broken.cu:")
   end
+end
+
+TestDevice = {}
+
+local function there(values, dtype) return lumen.tensor(values, { dtype = dtype, device = "shim" }) end
+
+function TestDevice:test_memory_is_counted_and_given_back()
+  local before = lumen.memory("shim").live
+  local x = there { 1, 2, 3 }
+  lu.assertEquals(lumen.memory("shim").live, before + 12)
+  x:release()
+  lu.assertEquals(lumen.memory("shim").live, before)
+end
+
+function TestDevice:test_devices_do_not_mix()
+  lu.assertErrorMsgContains("add: y is on cpu but the others are on shim",
+    lumen.add, there { 1 }, lumen.ones(1))
+end
+
+-- A kernel cannot raise an error: whoever reads next gets it, once.
+function TestDevice:test_index_out_of_range()
+  local x, index = there { 1, 2, 3 }, there({ 0, 3 }, "i64")
+  local y = x:index_select(index, { dim = 1 })
+  lu.assertErrorMsgContains("index_select: the index holds a position outside its range",
+    y.totable, y)
+  lu.assertEquals(x:totable(), { 1, 2, 3 })
+end
+
+function TestDevice:test_training_follows_the_cpu()
+  local function train(device)
+    lumen.seed(3)
+    local model = lumen.nn.Mlp(6, 16)
+    model:initialize(1)
+    local x = lumen.randn({ 8, 6 }, { rng = { seed = 5 } }):to(device)
+    local rate, losses = lumen.tensor(0.1, { device = device }), {}
+    model:to(device)
+    for step = 1, 5 do
+      local loss = (model(x) - 1):square():mean()
+      loss:backward()
+      losses[step] = loss:item()
+      lumen.no_grad(function()
+        for _, p in ipairs(model:parameters()) do
+          p:detach():add_(p.grad * rate, { scale = -1 })
+          p:zero_grad()
+        end
+      end)
+    end
+    return losses
+  end
+  local here, there_too = train "cpu", train "shim"
+  lu.assertTrue(here[5] < 0.8 * here[1])
+  for step = 1, 5 do lu.assertAlmostEquals(there_too[step], here[step], 1e-5) end
 end
 
 helper.run()
