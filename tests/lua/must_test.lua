@@ -143,6 +143,7 @@ function TestMust:test_gradients_of_all_variants()
     check_gradients(tiny { paths = o.paths, router = o.router, text = "prototype" }, batch, name_of(o))
   end
   for _, text in ipairs { "scratch", "none" } do check_gradients(tiny { text = text }, batch, text) end
+  check_gradients(tiny { text = "clip", clip = normal({ 10, 6 }, 4) }, batch, "clip")
   check_gradients(tiny { text = "prototype", single = true }, batch, "single")
 end
 
