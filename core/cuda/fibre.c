@@ -53,9 +53,9 @@ __asm__(
 /* As if main had been called and had then switched away: below its return address (none),
  * which puts the stack at 8 modulo 16 as after any call, lie its own address, to which the
  * switch returns, and six registers. */
-static void context_make(context *c, char *stack, void (*main)(void))
+static void context_make(context *c, char *stack, size_t size, void (*main)(void))
 {
-  void **top = (void **)(stack + STACK);
+  void **top = (void **)(stack + size);
   *--top = NULL;
   *--top = (void *)(uintptr_t)main;
   for (int i = 0; i < 6; i++) *--top = NULL;
@@ -70,11 +70,11 @@ static void context_make(context *c, char *stack, void (*main)(void))
 
 typedef ucontext_t context;
 
-static void context_make(context *c, char *stack, void (*main)(void))
+static void context_make(context *c, char *stack, size_t size, void (*main)(void))
 {
   getcontext(c);
   c->uc_stack.ss_sp = stack;
-  c->uc_stack.ss_size = STACK;
+  c->uc_stack.ss_size = size;
   c->uc_link = NULL;
   makecontext(c, main, 0);
 }
@@ -116,7 +116,8 @@ lm_status lm_fibre_new(void (*main)(void), lm_fibre **out)
   }
   f->stack = f->memory + GUARD;
   f->main = main;
-  context_make(&f->c, f->stack, begin);
+  static unsigned made; /* tops at other distances: else all fall into the same cache lines */
+  context_make(&f->c, f->stack, STACK - made++ % 56 * 576, begin);
   *out = f;
   return LM_OK;
 }

@@ -250,20 +250,37 @@ struct alignas(N * sizeof(T)) lm_vec {
 /* Blocks of `size` that cover n. */
 static inline unsigned lm_blocks(int64_t n, int64_t size) { return (unsigned)((n + size - 1) / size); }
 
-/* Sum and maximum over the lanes of a warp, in every lane; the order of adding is fixed. */
-template <class T>
-__device__ inline T lm_warp_sum(T v)
+/* f over the lanes of a warp, in every lane, in a fixed order: neighbours 16 apart first. The
+ * shim does in one exchange what takes five shuffles. */
+template <class T, class F>
+__device__ inline T lm_warp_fold(T v, F f)
 {
-  for (int by = 16; by > 0; by /= 2) v += __shfl_xor_sync(LM_WARP, v, by);
+#ifdef LM_CARD
+  for (int by = 16; by > 0; by /= 2) v = f(v, __shfl_xor_sync(LM_WARP, v, by));
   return v;
+#else
+  T all[32];
+  const char *lanes = lm_shim_exchange(&v, sizeof v, __FILE__, __LINE__);
+  for (int k = 0; k < 32; k++) memcpy(&all[k], lanes + 16 * k, sizeof v);
+  for (int half = 16; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) all[k] = f(all[k], all[k + half]);
+  return all[0];
+#endif
 }
 
+struct lm_plus {
+  template <class T>
+  __device__ T operator()(T a, T b) const { return a + b; }
+};
+struct lm_larger {
+  template <class T>
+  __device__ T operator()(T a, T b) const { return max(a, b); }
+};
+
 template <class T>
-__device__ inline T lm_warp_max(T v)
-{
-  for (int by = 16; by > 0; by /= 2) v = max(v, __shfl_xor_sync(LM_WARP, v, by));
-  return v;
-}
+__device__ inline T lm_warp_sum(T v) { return lm_warp_fold(v, lm_plus()); }
+template <class T>
+__device__ inline T lm_warp_max(T v) { return lm_warp_fold(v, lm_larger()); }
 
 /* The same over a block of whole warps, in every thread. All threads must call it; `room` has
  * 32 elements of shared memory. */

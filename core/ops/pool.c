@@ -272,7 +272,8 @@ static lm_status max_pool2d_grad(lm_call *c, lm_tensor *const *gout, lm_tensor *
 {
   if (!gout[0]) return LM_OK;
   return lm_apply(&lm_op_max_pool2d_grad, LM_IN(gout[0], c->save[0]),
-                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2)), gin);
+                  LM_PARAMS(lm_ints(2, c->in[0]->shape + 2), c->param[0], c->param[1],
+                            c->param[2]), gin);
 }
 
 const lm_op lm_op_max_pool2d = {
@@ -319,9 +320,9 @@ static lm_status max_pool2d_grad_cpu(lm_call *c)
 
 const lm_op lm_op_max_pool2d_grad = {
     .name = "max_pool2d_grad",
-    .sig = "gy, index; shape: ints",
+    .sig = "gy, index; shape: ints, size: ints, stride: ints = 0, padding: ints = 0",
     .doc = "Adds gy [N, C, H', W'] at index [N, C, H', W'] (i32, within the plane) into "
-           "zeros [N, C, shape].",
+           "zeros [N, C, shape]. The windows are those of max_pool2d.",
     .infer = image_grad_infer,
     .cpu = max_pool2d_grad_cpu,
     .flags = LM_OP_INTERNAL,

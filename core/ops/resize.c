@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/op.h"
+#include "ops/resize.h"
 
 extern const lm_op lm_op_resize_backward;
 
@@ -19,17 +19,11 @@ typedef enum filter { NEAREST, BILINEAR, BICUBIC } filter;
 
 /* Doubling by bilinear interpolation, and its adjoint: weights 1/4 and 3/4 but at the
  * edges. */
-typedef enum shape_of_table { GENERAL, DOUBLING, HALVING } shape_of_table;
+enum { GENERAL, DOUBLING, HALVING };
 
-typedef struct table {
-  shape_of_table shape;
-  int64_t in, out, taps;
-  int32_t *start; /* [out], start + taps <= in */
-  double *weight; /* [taps, out] */
-  void *narrow;   /* the same as float */
-} table;
+typedef lm_resize_table table;
 
-static void table_free(table *t)
+void lm_resize_table_free(table *t)
 {
   free(t->start);
   free(t->weight);
@@ -180,7 +174,7 @@ static lm_status table_make(table *t, int64_t in, int64_t out, const settings *s
     *t = (table){0};
     status = table_transpose(&forward, t);
     if (doubles) t->shape = HALVING;
-    table_free(&forward);
+    lm_resize_table_free(&forward);
   }
   return status == LM_OK ? table_narrow(t) : status;
 }
@@ -284,7 +278,7 @@ static lm_status resize_maps(const lm_call *c, const table *rows, const table *c
   return LM_OK;
 }
 
-static lm_status resize_run(const lm_call *c, bool back)
+lm_status lm_resize_tables(const lm_call *c, bool back, table *rows, table *cols)
 {
   const char *mode = c->param[1].s;
   const int64_t *in = c->in[0]->shape + 2, *out = c->out[0]->shape + 2;
@@ -292,14 +286,18 @@ static lm_status resize_run(const lm_call *c, bool back)
   s.f = strcmp(mode, "nearest") == 0   ? NEAREST
         : strcmp(mode, "bicubic") == 0 ? BICUBIC
                                        : BILINEAR;
-  table rows = {0}, cols = {0};
-  lm_status status =
-      table_make(&rows, back ? out[0] : in[0], back ? in[0] : out[0], &s, back);
-  if (status == LM_OK)
-    status = table_make(&cols, back ? out[1] : in[1], back ? in[1] : out[1], &s, back);
+  *rows = *cols = (table){0};
+  LM_TRY(table_make(rows, back ? out[0] : in[0], back ? in[0] : out[0], &s, back));
+  return table_make(cols, back ? out[1] : in[1], back ? in[1] : out[1], &s, back);
+}
+
+static lm_status resize_run(const lm_call *c, bool back)
+{
+  table rows, cols;
+  lm_status status = lm_resize_tables(c, back, &rows, &cols);
   if (status == LM_OK) status = resize_maps(c, &rows, &cols);
-  table_free(&rows);
-  table_free(&cols);
+  lm_resize_table_free(&rows);
+  lm_resize_table_free(&cols);
   return status;
 }
 
