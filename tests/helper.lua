@@ -366,11 +366,11 @@ local function device_layouts(name, row)
 end
 
 -- Gradients of the sum of out^2 + out, computed by handing 2 out + 1 to backward.
-local function gradients_there(name, row, device)
+local function gradients_there(name, row, device, dtype)
   local leaves = {}
-  local args = map_tensors(inputs_of(row, "f32"), function(x)
+  local args = map_tensors(inputs_of(row, dtype), function(x)
     local constant = row.constant and row.constant[#leaves + 1]
-    local leaf = x.dtype == "f32" and not constant
+    local leaf = x.dtype == dtype and not constant
     x = x:detach():to(device)
     if leaf then
       x.requires_grad = true
@@ -388,20 +388,26 @@ local function gradients_there(name, row, device)
   return leaves
 end
 
-local function device_gradient(name, row)
-  if not by_name[name].differentiable or row.grad == false then return end
-  local expected = gradients_there(name, row, "cpu")
+local function compare_gradients(name, row, dtype, tol)
+  local expected = gradients_there(name, row, "cpu", dtype)
   unless_missing(function()
-    local got = gradients_there(name, row, helper.device)
+    local got = gradients_there(name, row, helper.device, dtype)
     for i, x in ipairs(expected) do
-      local what = ("%s: gradient %d"):format(name, i)
+      local what = ("%s %s: gradient %d"):format(name, dtype, i)
       lu.assertEquals(got[i].grad ~= nil, x.grad ~= nil, what)
-      if x.grad then
-        helper.assert_close(got[i].grad:to("cpu"), x.grad,
-          row.tol and row.tol.grad_f32 or 1e-4, what)
-      end
+      if x.grad then helper.assert_close(got[i].grad:to("cpu"), x.grad, tol, what) end
     end
   end)
+end
+
+-- Gradients that are hardly more than rounding errors in f32 (tol.grad_f32) say nothing in bf16.
+local function device_gradient(name, row)
+  if not by_name[name].differentiable or row.grad == false then return end
+  local tol = row.tol or {}
+  compare_gradients(name, row, "f32", tol.grad_f32 or 1e-4)
+  if row.bf16 ~= false and not tol.grad_f32 then
+    compare_gradients(name, row, "bf16", tol.grad_bf16 or tolerance.bf16)
+  end
 end
 
 local checks = { { "forward", check_forward }, { "layouts", check_layouts },

@@ -3,6 +3,8 @@
 #ifndef LUMEN_GPU_H
 #define LUMEN_GPU_H
 
+#include <initializer_list>
+
 #include "cuda/kernel.h"
 #include "graph/op.h"
 
@@ -74,6 +76,39 @@ lm_status lm_for_sizes(lm_dtype dtype, F f)
     case 4: return f(lm_type<uint32_t>());
     default: return f(lm_type<uint64_t>());
   }
+}
+
+/* A tensor's elements; NULL without a tensor. */
+template <class T>
+T *lm_array(const lm_tensor *t) { return t ? static_cast<T *>(lm_data(t)) : nullptr; }
+
+/* Whether all rows of n elements in these arrays (NULL ones aside) can be moved in fours. */
+template <class T>
+bool lm_fours(int64_t n, std::initializer_list<const T *> arrays)
+{
+  bool whole = n % 4 == 0;
+  for (const T *x : arrays) whole &= (uintptr_t)x % (4 * sizeof(T)) == 0;
+  return whole;
+}
+
+/* Elements at .. at + 3 of n, at being a multiple of 4; 0 beyond the end. whole: lm_fours. */
+template <class T>
+__device__ inline lm_vec<T, 4> lm_load_four(const T *x, int64_t at, int64_t n, bool whole)
+{
+  if (whole) return *reinterpret_cast<const lm_vec<T, 4> *>(x + at);
+  lm_vec<T, 4> v;
+#pragma unroll
+  for (int j = 0; j < 4; j++) v.v[j] = at + j < n ? x[at + j] : lm_narrow<T>(0.0f);
+  return v;
+}
+
+template <class T>
+__device__ inline void lm_store_four(T *x, int64_t at, int64_t n, bool whole, lm_vec<T, 4> v)
+{
+  if (whole) *reinterpret_cast<lm_vec<T, 4> *>(x + at) = v;
+#pragma unroll
+  for (int j = 0; j < 4; j++)
+    if (!whole && at + j < n) x[at + j] = v.v[j];
 }
 
 } // namespace

@@ -7,7 +7,8 @@ local helper = require "tests.helper"
 local build = io.popen("readlink /proc/$PPID/exe"):read("l"):gsub("/lumen$", "")
 
 -- Parts of mangled names; each must be found in some kernel.
-local hot = { "attend", "gemm_kernel", "bias_rows", "add_of", "mul_of", "gelu_backward_of", "copy_of", "cast_of" }
+local hot = { "attend", "gemm_kernel", "bias_rows", "add_of", "mul_of", "gelu_backward_of", "copy_of",
+              "cast_of", "layer_rows", "layer_rows_backward", "fold_parts" }
 
 -- name -> bytes spilled, of the kernels in one of ptxas' logs.
 local function spills(text, list)
