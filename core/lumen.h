@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
+#include "cuda/gemm.h"
 #include "graph/op.h"
 #include "graph/profile.h"
 #include "graph/tape.h"

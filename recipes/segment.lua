@@ -374,7 +374,10 @@ function segment.each(o, model, loader, visit, native)
   for batch in loader:epoch(1) do
     add(function()
       local made = {}
-      local logits = model and lumen.no_grad(function() return model(batch.image):to("cpu") end)
+      local logits = model and lumen.no_grad(function()
+        local device = model:named_parameters()[1].tensor.device
+        return model(batch.image:to(device)):to("cpu")
+      end)
       for k = 1, batch.image.shape[1] do
         local i, pred, image, truth = batch.index[k]:item() + 1, nil, nil, nil
         if native then

@@ -72,7 +72,9 @@ function segmentor:pictures(o, run)
   lumen.scope(function()
     for batch in run.loader:epoch(1) do
       local rows = {}
-      local vessels = lumen.no_grad(function() return run.model(batch.image):sigmoid() end)
+      local vessels = lumen.no_grad(function()
+        return run.model(batch.image:to(run.device)):sigmoid():to("cpu")
+      end)
       for i = 1, math.min(4, o.batch) do
         rows[i] = { picture.denormalize(batch.image[i]),
                     picture.to_u8(batch.vessel_mask[i][1]), picture.heat(vessels[i][1]) }

@@ -123,8 +123,8 @@ end
 -- them hidden, and its attention. Both [N, L].
 function vasomim.errors(run, batch)
   return lumen.no_grad(function()
-    return run.model:errors(batch.image, masking.random(nil, { ratio = 0.5, rng = run.rng,
-      grid = run.model.grid, count = batch.image.shape[1] }))
+    return run.model:errors(batch.image, masking.draw(masking.random, nil, { ratio = 0.5,
+      rng = run.rng, grid = run.model.grid, count = batch.image.shape[1], device = run.device }))
   end)
 end
 function vasomim.attention(run, batch)

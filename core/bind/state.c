@@ -503,6 +503,19 @@ static int core_gpus(lua_State *L)
   return 2;
 }
 
+LM_DOC(core_tf32,
+       "on: bool? -> bool\n"
+       "Whether products of f32 on a GPU use its tensor cores, with 10 bits of mantissa; sets "
+       "it when given. Off at first; the option precision=tf32 switches it on.\n"
+       "> lumen.tf32()\n"
+       "false");
+static int core_tf32(lua_State *L)
+{
+  if (!lua_isnoneornil(L, 1)) lm_cuda_tf32 = lua_toboolean(L, 1);
+  lua_pushboolean(L, lm_cuda_tf32);
+  return 1;
+}
+
 LM_DOC(core_build,
        "-> table\n"
        "What this program is: {version =, compiler =, arch =, blas =, blas_core =}.\n"
@@ -745,6 +758,7 @@ static const lm_function functions[] = {
     {"memory_limit", core_memory_limit, core_memory_limit_doc},
     {"threads", core_threads, core_threads_doc},
     {"gpus", core_gpus, core_gpus_doc},
+    {"tf32", core_tf32, core_tf32_doc},
     {"build", core_build, core_build_doc},
     {"time", core_time, core_time_doc},
     {"catch_terminate", core_catch_terminate, core_catch_terminate_doc},

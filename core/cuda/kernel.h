@@ -283,16 +283,24 @@ template <class T>
 __device__ inline T lm_warp_max(T v) { return lm_warp_fold(v, lm_larger()); }
 
 /* The same over a block of whole warps, in every thread. All threads must call it; `room` has
- * 32 elements of shared memory. */
-template <class T>
-__device__ inline T lm_block_sum(T v, T *room)
+ * 32 elements of shared memory. `none` changes nothing: f(v, none) = v. */
+template <class T, class F>
+__device__ inline T lm_block_fold(T v, T *room, T none, F f)
 {
   unsigned warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  v = lm_warp_sum(v);
+  v = lm_warp_fold(v, f);
   __syncthreads(); /* room may still be read by an earlier call */
   if (lane == 0) room[warp] = v;
   __syncthreads();
-  return lm_warp_sum(lane < warps ? room[lane] : T(0));
+  return lm_warp_fold(lane < warps ? room[lane] : none, f);
+}
+
+template <class T>
+__device__ inline T lm_block_sum(T v, T *room) { return lm_block_fold(v, room, T(0), lm_plus()); }
+template <class T>
+__device__ inline T lm_block_max(T v, T *room)
+{
+  return lm_block_fold(v, room, v, lm_larger()); /* its own v is among those compared */
 }
 
 #endif

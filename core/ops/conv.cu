@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(THREADS)
   int64_t o = at / v.kernel[1] / v.kernel[0] / v.in_channels, group = o / v.out_channels;
   int64_t plane = v.out[0] * v.out[1];
   A sum = 0;
-  for (int64_t p = threadIdx.x; p < v.images * plane; p += THREADS) {
+  for (int64_t p = threadIdx.x; p < v.images * plane; p += blockDim.x) {
     int64_t image = p / plane, i = p % plane / v.out[1], j = p % v.out[1];
     int64_t row = i * v.stride[0] - v.padding[0] + k * v.dilation[0];
     int64_t column = j * v.stride[1] - v.padding[1] + l * v.dilation[1];
@@ -167,7 +167,8 @@ LM_KERNEL(conv2d_weight_grad)
   LM_TRY(conv_of(c, at, x->shape, g->shape, c->param[0].v, &v));
   return lm_for_all_floats(c, x->dtype, [&](auto t) {
     using T = LM_TYPE(t);
-    return LM_LAUNCH(c, weight_kernel<T>, (unsigned)lm_numel(out), THREADS, 0, v,
+    int threads = v.images * v.out[0] * v.out[1] < 4096 ? 32 : THREADS;
+    return LM_LAUNCH(c, weight_kernel<T>, (unsigned)lm_numel(out), threads, 0, v,
                      (const T *)lm_data(x), (const T *)lm_data(g), (T *)lm_data(out));
   });
 }

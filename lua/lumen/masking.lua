@@ -357,29 +357,40 @@ end
 
 -- Call masking f, and check what it returned unless it is one of these. unit > 1 in the
 -- options: f sees a grid of squares of unit x unit patches, whole squares are hidden (SimMIM);
--- then K is unit^2 * floor(squares * (1 - ratio)). Errors: a result of another form, by what
--- is wrong; a grid that units do not divide.
+-- then K is unit^2 * floor(squares * (1 - ratio)). Masks are drawn on the CPU, where so small a
+-- thing is quickest; the result is on the guide's device, or on that named by device. Errors: a
+-- result of another form, by what is wrong; a grid that units do not divide.
 --   > local o = { ratio = 0.5, grid = { 4, 4 }, count = 1, unit = 2, rng = { stream = "m" } }
 --   > print(lumen.masking.draw(lumen.masking.random, nil, o).mask:sum():item())
 --   8.0
 function masking.draw(f, guide, o)
   local n, unit = guide and guide.shape[1] or o.count, o.unit or 1
+  local device = guide and guide.device or o.device or "cpu"
+  local function there(result)
+    for name, x in next, result do
+      if core.is_tensor(x) then result[name] = x:to(device) end
+    end
+    return result
+  end
   local rows, cols = o.grid[1], o.grid[2]
   if rows % unit ~= 0 or cols % unit ~= 0 then
     error(("masking: a grid of %d x %d patches is not made of units of %d x %d"):format(
       rows, cols, unit, unit), 0)
   end
   rows, cols = rows // unit, cols // unit
-  local options = unit == 1 and o
-    or setmetatable({ grid = { rows, cols } }, { __index = o })
-  local result = f(guide, options)
+  local options = setmetatable({ grid = { rows, cols } }, { __index = o })
+  for _, name in ipairs { "errors", "attention" } do
+    options[name] = o[name] and function() return o[name]():to("cpu") end
+  end
+  if o.image then options.image = o.image:to("cpu") end
+  local result = f(guide and guide:detach():to("cpu"), options)
   local known = origin[f] and masking[origin[f]] == f
   if not known then check(f, result, n, rows * cols, o.ratio) end
-  if unit == 1 then return result end
+  if unit == 1 then return there(result) end
   return core.no_grad(function()
     local mask = result.mask:reshape({ n, rows, 1, cols, 1 })
       :expand({ n, rows, unit, cols, unit }):contiguous():reshape({ n, rows * cols * unit * unit })
-    return from_mask(mask, result.keep.shape[2] * unit * unit)
+    return there(from_mask(mask, result.keep.shape[2] * unit * unit))
   end)
 end
 

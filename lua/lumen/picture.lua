@@ -18,6 +18,7 @@ picture.std = { 0.229, 0.224, 0.225 }
 --   > lumen.picture.to_u8(lumen.tensor{{0, 0.5, 2}})
 --   u8 [1 x 3] {0, 128, 255}
 function picture.to_u8(x)
+  x = x:detach():to("cpu") -- pictures are made there
   if x.dtype == "u8" then return x:contiguous() end
   return ((x:to("f32"):clamp({ min = 0, max = 1 }) * 255):round()):to("u8"):contiguous()
 end
@@ -30,7 +31,7 @@ function picture.denormalize(image)
   return core.no_grad(function()
     local mean = core.tensor(picture.mean):reshape({ 3, 1, 1 })
     local std = core.tensor(picture.std):reshape({ 3, 1, 1 })
-    return picture.to_u8((image:detach() * std + mean):permute({ 2, 3, 1 }))
+    return picture.to_u8((image:detach():to("cpu") * std + mean):permute({ 2, 3, 1 }))
   end)
 end
 
@@ -51,7 +52,7 @@ end
 --   3
 function picture.heat(map)
   return core.no_grad(function()
-    return require("lumen.picture.colormap").apply(map:detach())
+    return require("lumen.picture.colormap").apply(map:detach():to("cpu"))
   end)
 end
 
@@ -139,7 +140,7 @@ end
 --   > lumen.picture.patches(lumen.tensor{0, 1}, { 1, 2 }, 2, 4)
 --   f32 [2 x 4] {0, 0, 1, 1, 0, 0, 1, 1}
 function picture.patches(values, grid, height, width)
-  return core.resize(values:detach():reshape({ 1, 1, grid[1], grid[2] }),
+  return core.resize(values:detach():to("cpu"):reshape({ 1, 1, grid[1], grid[2] }),
     { size = { height, width }, mode = "nearest" }):reshape({ height, width })
 end
 

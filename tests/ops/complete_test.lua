@@ -1,5 +1,5 @@
--- complete_test.lua: no operation without documentation, samples, a CPU kernel, and a gradient
--- or the declaration that it has none.
+-- complete_test.lua: no operation without documentation, samples, kernels for the CPU and the
+-- card, and a gradient or the declaration that it has none.
 local lu = require "luaunit"
 local lumen = require "lumen"
 local helper = require "tests.helper"
@@ -13,10 +13,16 @@ end
 helper.listing = nil
 for _, op in ipairs(lumen.ops) do _G["Test_" .. op.name] = nil end
 
+-- Operations that run on the CPU alone: name -> why a user would accept that.
+local cpu_only = {}
+
 -- What is missing of one operation, as a list of words.
 local function missing(op, rows)
   local list = {}
   if #op.doc < 20 then list[#list + 1] = "documentation" end
+  if not op.cuda and not op.view and not cpu_only[op.name] then
+    list[#list + 1] = "a kernel for the card"
+  end
   if op.internal then return list end
   if not (rows and rows > 0) then list[#list + 1] = "samples" end
   if not op.cpu and not op.view then list[#list + 1] = "a CPU kernel" end
@@ -38,7 +44,8 @@ end
 
 function TestComplete:test_what_is_missing_is_found()
   local op = { doc = "", cpu = false, differentiable = true, gradient = false }
-  lu.assertEquals(missing(op, 0), { "documentation", "samples", "a CPU kernel", "a gradient" })
+  lu.assertEquals(missing(op, 0), { "documentation", "a kernel for the card", "samples",
+    "a CPU kernel", "a gradient" })
 end
 
 -- One line in ops.def, one operation in one file.

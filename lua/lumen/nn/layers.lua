@@ -114,7 +114,7 @@ function BatchNorm2d:build(channels, options)
 end
 function BatchNorm2d:forward(x)
   if self.training then
-    core.no_grad(function() self.num_batches_tracked:add_(core.ones({}, { dtype = "i64" })) end)
+    core.no_grad(function() self.num_batches_tracked:add_(1) end)
   end
   return core.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
     { training = self.training, momentum = self.momentum, eps = self.eps })
