@@ -268,4 +268,31 @@ function rated.write(folder, set)
   core.fs.write(folder .. "/ratings.csv", table.concat(lines, "\n") .. "\n")
 end
 
+local version = 1 -- of the stand-in: raise it when lm_rated_render changes its images or scores
+
+-- A set that is made while it is read, as files that are made once: in the folder rated of
+-- lumen.data.cache(), by what they depend on. Other sets come back as they are.
+-- -> table
+--   > set = { source = { kind = "rated", files = {} } }
+--   > lumen.data.rated.cached(set) == set
+--   true
+function rated.cached(set)
+  local s = set.source
+  if s.kind ~= "rated_phantom" then return set end
+  local key = core.fs.hash_text(("%d %d %d %d %s"):format(version, s.seed or 0, s.count, s.size,
+    s.preset or "default"))
+  local base = require("lumen.data").cache() .. "/rated"
+  local folder = base .. "/" .. key
+  if not path.is_file(folder .. "/ratings.csv") then
+    local mine = ("%s.%s"):format(folder, os.tmpname():match("[^/]*$"))
+    rated.write(mine, set)
+    local ok, message = pcall(core.fs.rename, mine, folder)
+    if not ok and not path.is_file(folder .. "/ratings.csv") then error(message, 0) end
+    if not ok then core.fs.remove_tree(mine, base) end -- another run was faster
+  end
+  local files = rated.open(folder, {})
+  files.name, files.native, files.made = set.name, set.native, set.source
+  return files
+end
+
 return rated
