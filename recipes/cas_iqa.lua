@@ -13,10 +13,19 @@
 -- not CAS-3K. Nothing here reproduces a number of the paper.
 --   losses: fidelity as LIQE (Zhang et al. 2023), levels as Q-Align (Wu et al. 2024) with soft
 --   labels, PLCC as in common toolboxes, balance as in sparse mixtures (Fedus et al. 2021).
+--
+-- score=DIR checkpoint=RUN scores images that nobody has rated: scores.csv and heat/<metric>/ of
+-- the run directory (lua/lumen/rated/score.lua says what they hold). x_source.png and
+-- x_contrast.png beside x.png are its non-contrast and its contrast frame; either may be missing.
+-- A CSV file in the format of data=, without scores, may say it instead (references=, or score=).
 local lumen = require "lumen"
 local data, loss, metrics, models = lumen.data, lumen.loss, lumen.metrics, lumen.models
-local optim, runs = lumen.optim, require "lumen.run"
-local rated = data.rated
+local optim, options, runs = lumen.optim, require "lumen.options", require "lumen.run"
+local rated, scoring = data.rated, require "lumen.rated.score"
+
+-- Options that make the model; scoring takes them from the run of the checkpoint.
+local makes_model = { "model", "encoder", "depth", "paths", "router", "text", "single", "branch_depth",
+                      "vesselness", "size" }
 
 local kinds = { "must", "ahiq", "maniqa", "liqe", "clip_iqa", "iqa_cnn" }
 
@@ -52,6 +61,10 @@ local cas_iqa = lumen.recipe {
     { "held_out", 0.2, "share of the cases to measure on", min = 0.01, max = 0.99 },
     { "split_seed", 0, "which cases", min = 0 },
     { "handmade", true, "say what hand-made measures (recipes/handmade.lua) make of the same images" },
+    { "score", "", "images to score, instead of training: a folder, in which x_source.png and " ..
+      "x_contrast.png are the references of x.png, an image, or a CSV file as in data" },
+    { "checkpoint", "", "with score: a run directory, or a file of weights" },
+    { "references", "", "with score: a CSV file with the references of the folder's images" },
     { "data", "cas_p", "a dataset with ratings, a CSV file of rated images, or a folder with ratings.csv" },
     { "size", 224 }, { "epochs", 40 }, { "batch", 32 },
     { "lr", 8e-4 }, { "min_lr", 0.0 }, { "warmup", 0.05 }, { "weight_decay", 0.01 }, { "clip", 1.0 },
@@ -190,8 +203,20 @@ local function measure(set, said, given)
   return result
 end
 
+-- Scores images that nobody has rated, with the model of a run.
+local function score_images(self, o, run)
+  local model = scoring.restore(self, o, makes_model)
+  lumen.fs.write(run.dir .. "/options.lua", options.dump(self.rows, o))
+  return scoring.write(o, run, model, function(set) return make_loader(o, set, nil, false) end)
+end
+
 function cas_iqa:run(o, run)
+  if o.score ~= "" then return score_images(self, o, run) end
+  for _, name in ipairs { "checkpoint", "references" } do
+    if o[name] ~= "" then error(("option %s: it is for score="):format(name), 0) end
+  end
   local set = rated.cached(rated.open(o.data, { images = o.images, size = o.size }))
+  run:note_data(o.data, { metrics = table.concat(set.metrics, ","), images = #set.cases })
   local train, test = rated.split(set.cases, o.held_out, o.split_seed)
   local function cases_of(items)
     local list = {}
@@ -234,8 +259,15 @@ function cas_iqa:run(o, run)
   return result
 end
 
+local function report_scores(m, run)
+  local o = run.o
+  io.stdout:write(("%d images scored by %s (%s, %d pixels; %s) into %s/scores.csv%s\n"):format(m.scored, o.model,
+    o.encoder, o.size, o.checkpoint, run.dir, m.left_out > 0 and ("; %d not read"):format(m.left_out) or ""))
+end
+
 -- A table: the model's correlations for each metric, and those of the best hand-made measure.
 function cas_iqa:report(m, run)
+  if m.scored then return report_scores(m, run) end
   local o, names = run.o, {}
   for name in next, m do names[#names + 1] = name:match("^rmse_(.+)$") end
   table.sort(names)

@@ -477,8 +477,7 @@ local function predict_source(where)
   return { kind = "files", files = { where } }
 end
 
--- For each image of a loader the name of its prediction: its path below the folder that all
--- share with .png, and its own extension in between where two would be the same.
+-- For each image of a loader the name of its prediction, below the folder that all share.
 local function output_names(loader)
   local shared = loader:name(1):match("^(.*)/") or ""
   for i = 2, #loader do
@@ -486,15 +485,9 @@ local function output_names(loader)
       shared = shared:match("^(.*)/") or ""
     end
   end
-  local stems, count, names = {}, {}, {}
-  for i = 1, #loader do
-    local name = loader:name(i):sub(#shared + 1):gsub("^/+", "")
-    names[i] = name:gsub("%f[^/\0]%.%.%f[/\0]", "_") -- a list, and a forged pack, may lead elsewhere
-    stems[i] = names[i]:match("^(.*[^/])%.[^./]+$") or names[i]
-    count[stems[i]] = (count[stems[i]] or 0) + 1
-  end
-  for i = 1, #loader do names[i] = (count[stems[i]] == 1 and stems[i] or names[i]) .. ".png" end
-  return names
+  local names = {}
+  for i = 1, #loader do names[i] = loader:name(i):sub(#shared + 1) end
+  return path.pictures(names)
 end
 
 -- predictions/masks (0 and 255, or class numbers) and predictions/overlays, at the images' own

@@ -48,8 +48,8 @@ local function fields_of(line)
   end
 end
 
--- The columns of a header: list of names, and the metrics among them, in order.
-local function header_of(fields, fail)
+-- The columns of a header that are metrics, in order.
+local function header_of(fields, fail, unscored)
   local metrics, seen = {}, {}
   for i, name in ipairs(fields) do
     if name == "" then fail(("column %d has no name"):format(i)) end
@@ -61,7 +61,8 @@ local function header_of(fields, fail)
     if not roles[name] then metrics[#metrics + 1] = name end
   end
   for _, name in ipairs { "image", "case" } do
-    if not seen[name] then fail(("there is no column %s"):format(name)) end
+    local needed = name == "image" or not unscored
+    if needed and not seen[name] then fail(("there is no column %s"):format(name)) end
   end
   if #metrics > most_metrics then
     fail(("%d columns are metrics, at most %d can be"):format(#metrics, most_metrics))
@@ -78,7 +79,7 @@ local function number_in(text, name, low, high, fail)
   return value
 end
 
--- A row of the file from its fields. scored: scores must be there.
+-- A row of the file from its fields.
 local function row_of(names, fields, folder, fail)
   if #fields ~= #names then
     fail(("%d fields, but the header has %d columns"):format(#fields, #names))
@@ -133,15 +134,7 @@ function rated.read(file, unscored)
       if not fields then fail(broken) end
       if not names then
         names = fields
-        if unscored then
-          local has = {}
-          for _, name in ipairs(fields) do has[name] = true end
-          if not has.image then fail("there is no column image") end
-          for _, name in ipairs(fields) do
-            if not roles[name] then fail(("there is no use for column %s"):format(name:sub(1, 40))) end
-          end
-        end
-        set.metrics = unscored and {} or header_of(fields, fail)
+        set.metrics = header_of(fields, fail, unscored)
       else
         local row = row_of(names, fields, folder, fail)
         if seen[row.image] then
