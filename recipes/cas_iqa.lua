@@ -55,6 +55,7 @@ local cas_iqa = lumen.recipe {
     { "drop_source", 0.05, "share of training images that lose their non-contrast frame", min = 0, max = 1 },
     { "drop_contrast", 0.05, "share that lose their contrast frame", min = 0, max = 1 },
     { "wrong", 0.0, "share of references, in training and test, that are another case's", min = 0, max = 1 },
+    { "missing", 0.0, "share of references, in training and test, that are not there", min = 0, max = 1 },
     { "crop", 0.8, "smallest share of the image that a training crop covers; 1: the whole image", min = 0.01, max = 1 },
     { "turn", true, "training batches in all eight orientations, image and references alike" },
     { "jitter", 0.05, "largest change of brightness and contrast, of image and references alike", min = 0, max = 1 },
@@ -71,7 +72,7 @@ local cas_iqa = lumen.recipe {
   },
   presets = {
     smoke = { size = 64, encoder = "vit_micro", depth = 2, images = 40, batch = 8, steps = 4, lr = 0.016 },
-    tiny = { size = 64, encoder = "vit_micro", depth = 2, images = 2000, batch = 16, steps = 900, lr = 0.016 },
+    tiny = { size = 64, encoder = "vit_micro", depth = 2, images = 2000, batch = 16, steps = 600, lr = 0.016 },
     small = { size = 128, encoder = "vit_micro", batch = 16, epochs = 20, lr = 0.008 },
     paper = { size = 224, encoder = "vit_base", batch = 32, epochs = 40 },
   },
@@ -167,6 +168,20 @@ function cas_iqa.loss(o, out, batch)
   return total, parts
 end
 
+-- Takes a share of the references away: shares = { source =, contrast = }.
+local function drop(batch, shares, rng)
+  for _, name in ipairs(references) do
+    local draw = lumen.rand({ batch.image.shape[1] }, { rng = rng })
+    keep_only(batch, name, draw:ge(shares[name]):to("f32"):to(batch[name].device))
+  end
+end
+
+-- What the data lacks by the options wrong and missing.
+local function spoil(o, batch, cases, rng)
+  if o.wrong > 0 then exchange(o, batch, cases, rng) end
+  if o.missing > 0 then drop(batch, { source = o.missing, contrast = o.missing }, rng) end
+end
+
 -- What the model says of held-out images, and their ratings: two lists of rows.
 local function evaluate(o, run, loader, cases, change)
   local given, said, step = {}, {}, 0
@@ -177,7 +192,7 @@ local function evaluate(o, run, loader, cases, change)
         for name, value in next, batch do
           if lumen.is_tensor(value) then batch[name] = value:to(run.device) end
         end
-        if o.wrong > 0 then exchange(o, batch, cases, { seed = o.seed, stream = "wrong", step = step }) end
+        spoil(o, batch, cases, { seed = o.seed, stream = "spoil", step = step })
         if change then change(batch) end
         local out = run.model(batch).scores:totable()
         for i, row in ipairs(batch.scores:totable()) do given[#given + 1], said[#said + 1] = row, out[i] end
@@ -231,12 +246,8 @@ function cas_iqa:run(o, run)
   run.optimizer = optim.adamw(run.model, { weight_decay = o.weight_decay, clip = o.clip, betas = { 0.9, 0.999 } })
   for epoch in run:epochs() do
     for batch in run:batches(epoch) do
-      local count = batch.image.shape[1]
-      if o.wrong > 0 then exchange(o, batch, train_cases, run.rng) end
-      for _, name in ipairs(references) do
-        local draw = lumen.rand({ count }, { rng = run.rng })
-        keep_only(batch, name, draw:ge(o["drop_" .. name]):to("f32"):to(run.device))
-      end
+      spoil(o, batch, train_cases, run.rng)
+      drop(batch, { source = o.drop_source, contrast = o.drop_contrast }, run.rng)
       if o.turn then turn(batch, run.rng) end
       run:step(self.loss(o, run.model(batch), batch))
     end
@@ -247,7 +258,7 @@ function cas_iqa:run(o, run)
   result.without = measure(set, evaluate(o, run, loader, test_cases, function(batch)
     for _, name in ipairs(references) do keep_only(batch, name, 0) end
   end))
-  result.test_images = #loader
+  result.srcc_without, result.test_images = result.without.srcc, #loader
   if o.handmade then
     local best = run:stage("handmade", lumen.recipe "handmade", { data = o.data, images = o.images,
       held_out = o.held_out, split_seed = o.split_seed, threads = o.threads, preset = o.preset })
