@@ -281,6 +281,7 @@ function TestScore.test_every_model()
   put(dir .. "/x.png", 30, 30)
   put(dir .. "/x_source.png", 30, 30)
   put(dir .. "/x_contrast.png", 30, 30)
+  put(dir .. "/y.png", 50, 40)
   local small = { encoder = "vit_micro", depth = 1, size = 32 }
   local vectors = lumen.randn({ 15, 24 }, { rng = { seed = 1, stream = "test" } })
   for _, row in ipairs {
@@ -302,6 +303,11 @@ function TestScore.test_every_model()
     values.score, values.checkpoint = dir, file
     local out = score(values)
     local x = table_of(out)["x.png"]
+    values.score = dir .. "/x.png"
+    local alone = table_of(score(values))["x.png"]
+    for _, metric in ipairs(lumen.models.rated.metrics) do
+      lu.assertAlmostEquals(tonumber(alone[metric]), tonumber(x[metric]), 1e-4, values.model)
+    end
     lu.assertNotNil(tonumber(x.overall), values.model)
     lu.assertEquals(x.uncertainty ~= "", levels, values.model)
     lu.assertEquals(x.non_contrast, (used == "both" or used == "source") and "x_source.png" or "", values.model)
