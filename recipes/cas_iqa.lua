@@ -72,7 +72,7 @@ local cas_iqa = lumen.recipe {
   },
   presets = {
     smoke = { size = 64, encoder = "vit_micro", depth = 2, images = 40, batch = 8, steps = 4, lr = 0.016 },
-    tiny = { size = 64, encoder = "vit_micro", depth = 2, images = 2000, batch = 16, steps = 600, lr = 0.016 },
+    tiny = { size = 64, encoder = "vit_micro", depth = 2, images = 2000, batch = 16, steps = 900, lr = 0.016 },
     small = { size = 128, encoder = "vit_micro", batch = 16, epochs = 20, lr = 0.008 },
     paper = { size = 224, encoder = "vit_base", batch = 32, epochs = 40 },
   },
@@ -262,7 +262,7 @@ function cas_iqa:run(o, run)
   if o.handmade then
     local best = run:stage("handmade", lumen.recipe "handmade", { data = o.data, images = o.images,
       held_out = o.held_out, split_seed = o.split_seed, threads = o.threads, preset = o.preset })
-    result.handmade = { measure = best.best }
+    result.handmade = { measure = best.measure }
     for name, value in next, best do
       if name:match("^srcc") then result.handmade[name] = value end
     end

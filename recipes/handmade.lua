@@ -18,6 +18,7 @@ local handmade = lumen.recipe {
     { "images", 0, "use the first N images only; 0: all", min = 0 },
     { "held_out", 0.2, "share of the cases to measure on", min = 0.01, max = 0.99 },
     { "split_seed", 0, "which cases", min = 0 },
+    { "measure", "", "the measure that the run reports; empty: the one that is best by the mean" },
     { "fit_images", 300, "training images that NIQE and BRISQUE are fitted on, at most", min = 2 },
     { "size", 256, "side of made images", min = 32 },
     { "seed", 0, "has no effect here", min = 0 },
@@ -27,7 +28,7 @@ local handmade = lumen.recipe {
     { "out", "", "run directory; empty: a new one under runs/" },
     { "resume", false, "continue the run in out" },
   },
-  presets = { smoke = { images = 10, size = 64, fit_images = 6 }, tiny = { images = 1500 }, small = {}, paper = {} },
+  presets = { smoke = { images = 40, size = 192, fit_images = 6 }, tiny = { images = 2000 }, small = {}, paper = {} },
 }
 
 -- NIQE's model of the contrast frames and, per rating, BRISQUE's of the images.
@@ -48,61 +49,97 @@ local function fit(o, set, loader)
   return #frames > 1 and metrics.niqe_fit(frames, { block = block, sharp = 0.75 }) or nil, brisque
 end
 
-local function mean(list) return lumen.tensor(list, { dtype = "f64" }):mean():item() end
-
-function handmade:run(o, run)
-  local set = rated.open(o.data, { images = o.images, size = o.size })
-  local train, test = rated.split(set.cases, o.held_out, o.split_seed)
+-- Values of the measures and ratings of the held-out images: name -> f64 [n]. "brisque.vessel" is
+-- BRISQUE's model of one rating, "rating.vessel" that rating.
+local function compute(o, set, train, test)
   local function open(items) return lumen.data.loader { source = set.source, subset = items, size = 32, threads = 0 } end
   local niqe, brisque = fit(o, set, open(train))
   local loader = open(test)
-  local names, values, given = nil, {}, {}
+  local lists, names = {}, nil
+  local function add(name, value)
+    lists[name] = lists[name] or {}
+    table.insert(lists[name], value)
+  end
   for i = 1, #loader do
     lumen.scope(function()
       local item = loader:rated(i)
       local found, score = metrics.handmade(item.image, item.source, item.contrast, { niqe = niqe })
       names = names or found
       if #found ~= #names then error(("%s lacks a reference that others have"):format(loader:name(i)), 0) end
-      values[i], given[i] = score[1]:totable(), item.scores:totable()
-      for m = 1, #set.metrics do
-        table.insert(values[i], metrics.brisque(item.image, brisque[m])[1]:item())
+      for k, name in ipairs(found) do add(name, score[1][k]:item()) end
+      for m, name in ipairs(set.metrics) do
+        add("brisque." .. name, metrics.brisque(item.image, brisque[m])[1]:item())
+        add("rating." .. name, item.scores[m]:item())
       end
     end)
   end
-  local result = { measures = {} }
-  local lines, best = { "measure," .. table.concat(set.metrics, ",") .. ",mean,plcc,krcc" }, nil
-  local function column(list, k)
-    local x = {}
-    for i, row in ipairs(list) do x[i] = row[k] end
-    return x
+  local values = {}
+  for name, list in next, lists do values[name] = lumen.tensor(list, { dtype = "f64" }) end
+  return values
+end
+
+local version = 1 -- of the values: raise it when a measure or a fit changes
+
+-- The same, kept in the folder rated of lumen.data.cache(): they depend on the images alone, so
+-- every model that is compared with them would compute them again.
+local function values_of(o, set, train, test)
+  local key = lumen.fs.hash_text(table.concat({ version, o.fit_images, table.concat(set.metrics, ","),
+    rated.signature(set, train), rated.signature(set, test) }, " "))
+  local folder = lumen.data.cache() .. "/rated"
+  local file = ("%s/handmade-%s.safetensors"):format(folder, key)
+  if not lumen.fs.exists(file) then
+    local values = compute(o, set, train, test)
+    lumen.fs.mkdir(folder)
+    lumen.save(file, values)
   end
-  for k = 1, #names + 1 do
-    local row = {}
-    for m = 1, #set.metrics do
-      local x, y = column(values, k <= #names and k or #names + m), column(given, m)
-      row[m] = { srcc = metrics.srcc(x, y), krcc = metrics.krcc(x, y), plcc = metrics.plcc(x, y, { logistic = true }) }
+  return lumen.load(file)
+end
+
+local kinds = { "srcc", "plcc", "krcc" }
+
+-- What a measure is worth: srcc, plcc and krcc by rating and as means over them.
+local function agreement(set, values, name)
+  local a = { name = name, srcc = 0, plcc = 0, krcc = 0 }
+  for _, metric in ipairs(set.metrics) do
+    local x, y = values[name] or values[name .. "." .. metric], values["rating." .. metric]
+    for _, what in ipairs(kinds) do
+      local value = metrics[what](x, y, what == "plcc" and { logistic = true } or nil)
+      a[what .. "_" .. metric] = value
+      a[what] = a[what] + value / #set.metrics
     end
-    local name, texts = names[k] or "brisque", {}
-    local summary = { name = name, rows = row }
-    for _, what in ipairs { "srcc", "plcc", "krcc" } do
-      local list = {}
-      for m = 1, #set.metrics do list[m] = row[m][what] end
-      summary[what] = mean(list)
-    end
-    for m = 1, #set.metrics do texts[m] = ("%.4f"):format(row[m].srcc) end
-    lines[#lines + 1] = ("%s,%s,%.4f,%.4f,%.4f"):format(name, table.concat(texts, ","),
-      summary.srcc, summary.plcc, summary.krcc)
-    result.measures[name] = summary.srcc
-    if summary.srcc == summary.srcc and (not best or summary.srcc > best.srcc) then best = summary end
+  end
+  return a
+end
+
+function handmade:run(o, run)
+  local set = rated.open(o.data, { images = o.images, size = o.size })
+  local train, test = rated.split(set.cases, o.held_out, o.split_seed)
+  local values, names = values_of(o, set, train, test), { "brisque" }
+  for name in next, values do
+    if not name:find(".", 1, true) then names[#names + 1] = name end
+  end
+  table.sort(names)
+  local lines, chosen = { "measure," .. table.concat(set.metrics, ",") .. ",mean,plcc,krcc" }, nil
+  for _, name in ipairs(names) do
+    local a, cells = agreement(set, values, name), { name }
+    for _, metric in ipairs(set.metrics) do cells[#cells + 1] = ("%.4f"):format(a["srcc_" .. metric]) end
+    for _, what in ipairs(kinds) do cells[#cells + 1] = ("%.4f"):format(a[what]) end
+    lines[#lines + 1] = table.concat(cells, ",")
+    local better = a.srcc == a.srcc and (not chosen or a.srcc > chosen.srcc)
+    if o.measure == name or o.measure == "" and better then chosen = a end
+  end
+  if not chosen and o.measure ~= "" then
+    error(("option measure: there is no %s (there are %s)"):format(o.measure, table.concat(names, ", ")), 0)
   end
   lumen.fs.write(run.dir .. "/measures.csv", table.concat(lines, "\n") .. "\n")
-  for _, what in ipairs { "srcc", "plcc", "krcc" } do
-    result[what] = best and best[what] or 0 / 0
-    for m, name in ipairs(set.metrics) do
-      result[what .. "_" .. name] = best and best.rows[m][what] or 0 / 0
+  local result = { test_images = test.shape[1], measure = chosen and chosen.name or "none" }
+  for _, what in ipairs(kinds) do
+    result[what] = chosen and chosen[what] or 0 / 0
+    for _, metric in ipairs(set.metrics) do
+      local name = what .. "_" .. metric
+      result[name] = chosen and chosen[name] or 0 / 0
     end
   end
-  result.best, result.test_images = best and best.name or "none", #loader
   return result
 end
 
@@ -113,7 +150,7 @@ function handmade:report(_, run)
   io.stdout:write(("Hand-made measures: SRCC, and the means of SRCC, PLCC and KRCC (%s)\n"):format(run.dir))
   for line in io.lines(file) do
     local text = ""
-    for cell in (line .. ","):gmatch("([^,]*),") do text = text .. ("%-14s"):format(cell) end
+    for cell in (line .. ","):gmatch("([^,]*),") do text = text .. ("%-18s"):format(cell) end
     io.stdout:write((text:gsub("%s+$", "")), "\n")
   end
 end

@@ -263,6 +263,34 @@ end
 
 local version = 1 -- of the stand-in: raise it when lm_rated_render changes its images or scores
 
+local function made_key(s)
+  return core.fs.hash_text(("%d %d %d %d %s"):format(version, s.seed or 0, s.count, s.size,
+    s.preset or "default"))
+end
+
+-- A hash of what decides the images and ratings of some items (i64 [n], counted from 0) of a set.
+-- -> str
+--   > set = lumen.data.rated.open("cas_p", { images = 20, size = 64 })
+--   > train, test = lumen.data.rated.split(set.cases, 0.2, 0)
+--   > lumen.data.rated.signature(set, train) == lumen.data.rated.signature(set, test)
+--   false
+function rated.signature(set, items)
+  local s = set.source
+  local parts = { table.concat(items:totable(), ",") }
+  if s.kind == "rated_phantom" then
+    parts[2] = made_key(s)
+  else
+    for _, item in ipairs(items:totable()) do
+      local f = s.files[item + 1]
+      for _, name in ipairs { "image", "source", "contrast" } do
+        parts[#parts + 1] = f[name] and core.fs.hash(f[name]) or "none"
+      end
+      for _, score in ipairs(f.scores) do parts[#parts + 1] = ("%.17g"):format(score) end
+    end
+  end
+  return core.fs.hash_text(table.concat(parts, " "))
+end
+
 -- A set that is made while it is read, as files that are made once: in the folder rated of
 -- lumen.data.cache(), by what they depend on. Other sets come back as they are.
 -- -> table
@@ -272,8 +300,7 @@ local version = 1 -- of the stand-in: raise it when lm_rated_render changes its 
 function rated.cached(set)
   local s = set.source
   if s.kind ~= "rated_phantom" then return set end
-  local key = core.fs.hash_text(("%d %d %d %d %s"):format(version, s.seed or 0, s.count, s.size,
-    s.preset or "default"))
+  local key = made_key(s)
   local base = require("lumen.data").cache() .. "/rated"
   local folder = base .. "/" .. key
   if not path.is_file(folder .. "/ratings.csv") then

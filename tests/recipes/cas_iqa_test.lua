@@ -91,6 +91,49 @@ function TestCasIqa:test_from_clip()
   end
 end
 
+-- The values of hand-made measures are computed once; a run reports the best, or the one it is asked for.
+function TestCasIqa:test_handmade()
+  local function measure(name, values)
+    values = values or {}
+    values.preset, values.size, values.images, values.threads = "smoke", 64, values.images or 20, 1
+    values.out = self.dir .. "/" .. name
+    return lumen.run.execute(lumen.recipe "handmade", values)
+  end
+  local best = measure("best")
+  local metrics = lumen.metrics
+  local compute = metrics.handmade
+  metrics.handmade = function() error("computed again", 0) end
+  local ok, other = pcall(measure, "other", { measure = "gmsd_source" })
+  local again, message = pcall(measure, "else", { images = 21 })
+  metrics.handmade = compute
+  lu.assertTrue(ok, other)
+  lu.assertFalse(again)
+  lu.assertEquals(message, "computed again")
+  lu.assertEquals(other.measure, "gmsd_source")
+  lu.assertTrue(best.srcc >= other.srcc)
+  local table_of = lumen.fs.read(self.dir .. "/other/measures.csv")
+  lu.assertEquals(table_of, lumen.fs.read(self.dir .. "/best/measures.csv"))
+  lu.assertAlmostEquals(tonumber(table_of:match("gmsd_source,[^,]*,[^,]*,[^,]*,([^,]*)")), other.srcc, 1e-4)
+  lu.assertErrorMsgContains("option measure: there is no gmds (there are brisque", measure, "bad", { measure = "gmds" })
+end
+
+-- A set of files is known by what is in them, and in its ratings.
+function TestCasIqa:test_signature_of_files()
+  local rated, folder = lumen.data.rated, self.dir .. "/set"
+  rated.write(folder, rated.open("cas_p", { images = 3, size = 128 }))
+  local items = lumen.tensor({ 0, 2 }, { dtype = "i64" })
+  local function now() return rated.signature(rated.open(folder, {}), items) end
+  local first = now()
+  lu.assertEquals(now(), first)
+  local file, text = folder .. "/ratings.csv", lumen.fs.read(folder .. "/ratings.csv")
+  lumen.fs.write(file, (text:gsub("[^,]*\n$", "1\n")))
+  lu.assertNotEquals(now(), first)
+  lumen.fs.write(file, text)
+  lu.assertEquals(now(), first)
+  lumen.image.save(folder .. "/contrast/000003.png", lumen.zeros({ 128, 128 }, { dtype = "u8" }))
+  lu.assertNotEquals(now(), first)
+end
+
 for i, case in ipairs {
   { "text=clip needs clip_weights=", { text = "clip" } },
   { "encoder=clip needs clip_weights=", { encoder = "clip" } },
