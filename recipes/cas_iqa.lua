@@ -24,7 +24,7 @@ local optim, options, runs = lumen.optim, require "lumen.options", require "lume
 local rated, scoring = data.rated, require "lumen.rated.score"
 
 -- Options that make the model; scoring takes them from the run of the checkpoint.
-local makes_model = { "model", "encoder", "depth", "paths", "router", "text", "single", "branch_depth",
+local makes_model = { "model", "encoder", "depth", "width", "paths", "router", "text", "single", "branch_depth",
                       "vesselness", "size" }
 
 local kinds = { "must", "ahiq", "maniqa", "liqe", "clip_iqa", "iqa_cnn" }
@@ -38,6 +38,7 @@ local cas_iqa = lumen.recipe {
     { "model", "must", "must or a rival: " .. table.concat(kinds, ", ", 2), choices = kinds },
     { "encoder", "vit_base", "the ViT behind it (vit_micro .. vit_huge), or clip: that of clip_weights" },
     { "depth", 0, "blocks of the encoder; 0: its own, or those of init", min = 0 },
+    { "width", 0, "width of encoder, paths and branches; 0: the encoder's own", min = 0 },
     { "paths", "both", "references that MUST sees", choices = { "both", "source", "contrast", "none" } },
     { "router", "per_metric", "gates of MUST: its own for each metric, one for all, none (mean), or the " ..
       "largest alone (hard)", choices = { "per_metric", "shared", "mean", "hard" } },
@@ -149,7 +150,7 @@ function cas_iqa.build(o, names, vectors)
   end
   local model = models[o.model] { model = o.encoder, encoder = o.encoder == "clip" and clip.visual or nil,
     size = o.size, channels = o.vesselness and 2 or 1, depth = o.depth > 0 and o.depth or nil,
-    metrics = names, paths = o.paths, router = o.router, text = o.text, clip = vectors or clip,
+    width = o.width > 0 and o.width or nil, metrics = names, paths = o.paths, router = o.router, text = o.text, clip = vectors or clip,
     single = o.single, branch_depth = o.branch_depth }
   return model:initialize(o.seed)
 end

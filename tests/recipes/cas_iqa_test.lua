@@ -55,7 +55,7 @@ end
 
 function TestCasIqa:test_every_way_through_must()
   local rows = { { paths = "none" }, { paths = "source", router = "shared" }, { paths = "contrast", router = "hard" },
-    { router = "mean", single = true }, { text = "none", vesselness = false, turn = false, crop = 1 },
+    { router = "mean", single = true, width = 32 }, { text = "none", vesselness = false, turn = false, crop = 1 },
     { wrong = 1, missing = 0.5, text = "prototype" }, { fidelity = 0, plcc = 0, balance = 0 } }
   for i, row in ipairs(rows) do
     row.out, row.steps, row.images = self.dir .. "/" .. i, 1, 20
